@@ -1,0 +1,124 @@
+"""Opening the one database, by its URL.
+
+Only the service process opens it, and there only one thread. What has been
+committed is on the disk: an answer that depends on it may be given.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+
+import peewee
+from playhouse import db_url
+from playhouse.migrate import SchemaMigrator, migrate
+
+from ckanpackager.errors import SettingsError
+
+SCHEMA_VERSION = 1
+
+# What a database raises that cannot be used now, and perhaps later.
+UNUSABLE = (peewee.OperationalError, peewee.InterfaceError)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SQLITE_PRAGMAS = {
+    "journal_mode": "wal",
+    # NORMAL would be faster, and could forget a committed request when the power fails.
+    "synchronous": "full",
+    "foreign_keys": 1,
+    "busy_timeout": 10_000,
+}
+
+
+class DatabaseThread:
+    """The one thread in which the database is used; awaited, so that the loop goes on meanwhile."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, "database")
+        self._database: peewee.Database | None = None
+
+    async def open(self, url: str, models: Sequence[type[peewee.Model]]) -> peewee.Database:
+        """See :func:`open_database`."""
+        self._database = await self(open_database, url, models)
+        return self._database
+
+    async def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What the function returns, or raises, when run in the thread."""
+        call = functools.partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, call)
+
+    async def close(self) -> None:
+        """Wait for what is under way, and end the connection and the thread."""
+        await self(self._disconnect)
+        self._executor.shutdown()
+
+    def _run(self, call: Callable[[], R]) -> R:
+        try:
+            return call()
+        except UNUSABLE:
+            # The next call makes a new connection: this one may be to a server that was restarted.
+            self._disconnect()
+            raise
+
+    def _disconnect(self) -> None:
+        if self._database is not None:
+            self._database.close()
+
+
+class Schema(peewee.Model):
+    """The version of the tables, in one row."""
+
+    version = peewee.IntegerField()
+
+    class Meta:
+        table_name = "ckanpackager_schema"
+
+
+def open_database(url: str, models: Sequence[type[peewee.Model]]) -> peewee.Database:
+    """Open the database at ``url``, with the tables of ``models`` made or completed, and bind them to it.
+
+    Tables that an older installation made keep their rows and gain the columns they lack. Raises
+    SettingsError where the database cannot be opened, or was written by a newer version.
+    """
+    is_sqlite = urlsplit(url).scheme.startswith("sqlite")
+    arguments: dict[str, Any] = {"pragmas": _SQLITE_PRAGMAS} if is_sqlite else {}
+    try:
+        database: peewee.Database = db_url.connect(url, **arguments)
+        database.bind([Schema, *models])
+        database.connect()
+        with database.atomic():
+            database.create_tables([Schema])
+            _check_version()
+            for model in models:
+                _complete(database, model)
+            database.create_tables(models)
+    except (peewee.PeeweeException, RuntimeError, ImportError, KeyError) as error:
+        raise SettingsError(f"STATS_DB: the database cannot be opened: {error}.") from error
+    return database
+
+
+def _check_version() -> None:
+    found = Schema.select().first()
+    if found is None:
+        Schema.create(version=SCHEMA_VERSION)
+    elif found.version > SCHEMA_VERSION:
+        raise SettingsError(
+            f"STATS_DB was written by a newer ckanpackager (schema {found.version}, "
+            f"this one knows {SCHEMA_VERSION}): install that version or a newer one."
+        )
+
+
+def _complete(database: peewee.Database, model: type[peewee.Model]) -> None:
+    """Add the columns that an older installation's table lacks."""
+    table = model._meta.table_name
+    if not database.table_exists(table):
+        return
+    there = {column.name for column in database.get_columns(table)}
+    migrator = SchemaMigrator.from_database(database)
+    for field in model._meta.sorted_fields:
+        if field.column_name not in there:
+            migrate(migrator.add_column(table, field.column_name, field))

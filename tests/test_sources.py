@@ -1,0 +1,410 @@
+"""Reading CKAN and files: complete, or not at all."""
+
+import csv
+import io
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckanpackager.demo.ckan import PENGUINS, penguins
+from ckanpackager.demo.files import Redirect
+from ckanpackager.demo.table import Resource
+from ckanpackager.errors import IncompleteError, SourceError, SourceUnavailableError
+from ckanpackager.form import Form
+from ckanpackager.job import Job
+from ckanpackager.sources.datastore import Datastore, count_records, split_records
+from ckanpackager.sources.http import Client
+from ckanpackager.sources.remote_file import RemoteFile, file_name
+from tests.fake_ckan import FakeCkan, a_page, a_search, page_from
+
+VERSIONS = ["2.9.11", "2.11.6", "2.12.0"]
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with closing(Client(5, 5, pauses=(0, 0))) as client:
+        yield client
+
+
+@pytest.fixture(params=VERSIONS)
+def ckan(request: pytest.FixtureRequest) -> Iterator[FakeCkan]:
+    with FakeCkan(version=request.param) as fake:
+        yield fake
+
+
+def job(ckan: FakeCkan, **parameters: Any) -> Job:
+    form = {"resource_id": PENGUINS, "email": "a@localhost.example", "api_url": ckan.api_url, **parameters}
+    return Job.from_form("package_datastore", Form(form))
+
+
+def read(source: Datastore) -> list[list[str]]:
+    text = b"".join(bytes(page.records) for page in source.pages("csv")).decode()
+    source.prove_complete()
+    return list(csv.reader(io.StringIO(text, newline="")))
+
+
+def ids(source: Datastore) -> list[int]:
+    rows = read(source)
+    return [int(row[0]) for row in rows]
+
+
+@pytest.mark.parametrize("page_size", [1, 7, 100, 343, 344, 345, 32000])
+def test_every_row_comes_once_whatever_the_page_size(ckan: FakeCkan, client: Client, page_size: int) -> None:
+    if page_size == 1:
+        ckan.resources[PENGUINS].delete(*range(20, 345))
+    source = Datastore(job(ckan), client, page_size)
+    assert ids(source) == list(range(1, source.total + 1))
+    assert all(page["limit"] <= page_size for page in ckan.pages)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"sort": "Island"},
+        {"sort": "Island desc, Species"},
+        {"sort": "Island", "offset": 100, "limit": 200},
+        {"q": "Adelie"},
+        {"q": "Adelie", "sort": "Island"},
+        {"q": "Adelie", "fields": "_id,Island"},
+        {"filters": {"Island": ["Biscoe", "Dream"]}},
+        {"filters": {"Island": "Biscoe"}, "q": "Gentoo", "sort": "Sex"},
+        {"offset": 340},
+        {"limit": 17, "offset": 9},
+        {"sort": "_id desc"},
+        {"fields": ["_id", "Species"], "sort": '"Date Egg" desc'},
+    ],
+)
+def test_every_row_that_matches_comes_once_in_any_order(
+    ckan: FakeCkan, client: Client, parameters: dict[str, Any]
+) -> None:
+    """The fake shuffles what ties, as PostgreSQL may: without a unique order this fails."""
+    found = ids(Datastore(job(ckan, **parameters), client, 30))
+    unlimited = {name: value for name, value in parameters.items() if name not in ("limit", "offset")}
+    everything = ids(Datastore(job(ckan, **unlimited), client, 32000))
+    start = parameters.get("offset", 0)
+    assert found == everything[start:][: parameters.get("limit")]
+    assert len(set(found)) == len(found)
+
+
+def test_ties_are_in_the_order_of_their_ids(ckan: FakeCkan, client: Client) -> None:
+    rows = read(Datastore(job(ckan, sort="Island", fields="_id,Island"), client, 30))
+    assert rows == sorted(rows, key=lambda row: (row[1], int(row[0])))
+
+
+def test_rank_is_no_column_of_the_data(ckan: FakeCkan, client: Client) -> None:
+    source = Datastore(job(ckan, q="Adelie"), client, 30)
+    assert [field.id for field in source.fields][-1] == "Comments"
+    assert {len(row) for row in read(source)} == {len(source.fields)}
+
+
+def test_distinct_rows_come_once(ckan: FakeCkan, client: Client) -> None:
+    everything = read(Datastore(job(ckan, fields="Island,Species"), client, 1000))
+    expected = [list(row) for row in sorted({tuple(row) for row in everything})]
+    for page_size in (2, 50, 1000):
+        assert (
+            read(Datastore(job(ckan, distinct=True, fields="Island,Species"), client, page_size)) == expected
+        )
+    some = job(ckan, distinct=True, fields="Island,Species", offset=1, limit=3)
+    assert read(Datastore(some, client, 2)) == expected[1:4]
+    backwards = job(ckan, distinct=True, fields="Island,Species", sort="Island desc")
+    assert {row[0] for row in read(Datastore(backwards, client, 7))[:2]} == {"Torgersen", "Dream"}
+    with pytest.raises(SourceError, match="Sex is none"):
+        read(Datastore(job(ckan, distinct=True, fields="Island", sort="Sex"), client, 7))
+
+
+def test_a_page_that_is_shorter_than_asked_for_loses_nothing(ckan: FakeCkan, client: Client) -> None:
+    ckan.rows_max = 50
+    source = Datastore(job(ckan), client, 200)
+    assert ids(source) == list(range(1, 345))
+
+
+def test_column_names_may_hold_anything(client: Client) -> None:
+    names = ['with "quotes"', "a, comma", "back\\slash", "ümlaut", "%s", "'single'", "trailing "]
+    resource = Resource("odd", [(name, "text") for name in names], [[str(n)] * len(names) for n in range(5)])
+    with FakeCkan([resource]) as ckan:
+        source = Datastore(job(ckan, resource_id="odd"), client, 2)
+        assert [field.id for field in source.fields] == ["_id", *names]
+        assert len(read(source)) == 5
+        fields = [name for name in names if "," not in name]
+        source = Datastore(job(ckan, resource_id="odd", distinct=True, fields=fields), client, 2)
+        assert len(read(source)) == 5
+
+
+def test_nothing_is_nothing_and_has_its_columns(ckan: FakeCkan, client: Client) -> None:
+    for parameters in ({"limit": 0}, {"offset": 10_000}, {"filters": {"Island": "Atlantis"}}):
+        source = Datastore(job(ckan, **parameters), client, 100)
+        assert (source.total, read(source), len(source.fields)) == (0, [], 18)
+    assert not ckan.pages
+
+
+def test_a_lost_row_is_noticed(ckan: FakeCkan, client: Client) -> None:
+    ckan.lose_rows(1, when=page_from(300))
+    source = Datastore(job(ckan), client, 100)
+    # The row that was missing is asked for again where the page ended, as one that came too short.
+    assert len(read(source)) == 344
+    ckan.lie(350)
+    with pytest.raises(IncompleteError, match="Only 344 of 350 rows"):
+        read(Datastore(job(ckan), client, 100))
+
+
+def test_rows_that_vanish_in_mid_read_are_noticed(ckan: FakeCkan, client: Client) -> None:
+    resource = ckan.resources[PENGUINS]
+    ckan.meanwhile(lambda: resource.delete(*range(1, 101)), when=page_from(100))
+    with pytest.raises(IncompleteError, match=r"Only \d+ of 344 rows"):
+        read(Datastore(job(ckan), client, 100))
+
+
+def test_too_many_rows_are_noticed(ckan: FakeCkan, client: Client) -> None:
+    ckan.repeat_rows(1, when=page_from(300))
+    with pytest.raises(IncompleteError, match="345 rows came .* had counted 344"):
+        read(Datastore(job(ckan), client, 100))
+
+
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504, 500])
+def test_trouble_that_passes_is_waited_for(ckan: FakeCkan, client: Client, status: int) -> None:
+    ckan.status(status, times=2, when=page_from(100))
+    assert len(read(Datastore(job(ckan), client, 100))) == 344
+
+
+def test_a_connection_lost_in_mid_page_loses_no_row(ckan: FakeCkan, client: Client) -> None:
+    ckan.hang_up(when=page_from(100))
+    ckan.hang_up(after=500, when=page_from(200))
+    assert ids(Datastore(job(ckan), client, 100)) == list(range(1, 345))
+
+
+@pytest.mark.parametrize("status", [503, 500])
+def test_trouble_that_stays_says_that_it_may_pass(ckan: FakeCkan, client: Client, status: int) -> None:
+    ckan.status(status, times=None, when=page_from(100))
+    with pytest.raises(SourceUnavailableError, match=f"answered {status}"):
+        read(Datastore(job(ckan), client, 100))
+    assert [page["offset"] for page in ckan.pages] == [0, 100, 100, 100]
+
+
+def test_a_worker_does_not_wait_before_it_has_read_anything(ckan: FakeCkan, client: Client) -> None:
+    ckan.status(503)
+    with pytest.raises(SourceUnavailableError):
+        Datastore(job(ckan), client, 100)
+    assert len(ckan.requests) == 1
+
+
+def test_a_server_that_is_gone_says_so(client: Client) -> None:
+    with FakeCkan() as ckan:
+        asked = job(ckan)
+    with pytest.raises(SourceUnavailableError, match="lost or refused: .*Connection refused"):
+        Datastore(asked, client, 100)
+
+
+def test_a_server_that_says_nothing_is_given_up(ckan: FakeCkan) -> None:
+    ckan.hold(times=None)
+    with (
+        closing(Client(5, 0.05, pauses=())) as client,
+        pytest.raises(SourceUnavailableError, match="did not answer in time"),
+    ):
+        Datastore(job(ckan), client, 100)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"resource_id": "nope"}, 'Resource "nope" was not found'),
+        ({"filters": {"nofield": "x"}}, "nofield"),
+        ({"sort": "nofield"}, "nofield"),
+        ({"fields": "nofield"}, "nofield"),
+    ],
+)
+def test_the_words_of_ckan_are_passed_on(
+    ckan: FakeCkan, client: Client, parameters: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SourceError, match=words) as refused:
+        read(Datastore(job(ckan, **parameters), client, 100))
+    assert not isinstance(refused.value, SourceUnavailableError)
+    assert len(ckan.requests) <= 2  # an answer is not asked for twice
+
+
+def test_the_statements_of_ckan_are_not_shown(ckan: FakeCkan, client: Client) -> None:
+    with pytest.raises(SourceError) as refused:
+        read(Datastore(job(ckan, filters={"Body Mass (g)": "heavy"}), client, 100))
+    assert "Invalid query" in str(refused.value)
+    assert "SELECT" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b"{}", b'{"success": true, "result": {}}', b'"Bad request"', b"\xff\xfe"]
+)
+def test_an_answer_that_is_not_ckans_is_refused(ckan: FakeCkan, client: Client, body: bytes) -> None:
+    ckan.nonsense(body)
+    with pytest.raises(SourceError):
+        Datastore(job(ckan), client, 100)
+    source = Datastore(job(ckan), client, 100)
+    ckan.nonsense(body, when=a_page)
+    with pytest.raises(SourceError):
+        read(source)
+
+
+def test_a_private_resource_needs_its_key(client: Client) -> None:
+    resource = penguins("private")
+    resource.private = True
+    with FakeCkan([resource], token="the-token") as ckan:
+        with pytest.raises(SourceError, match="403"):
+            Datastore(job(ckan, resource_id="private"), client, 100)
+        assert len(read(Datastore(job(ckan, resource_id="private", key="the-token"), client, 100))) == 344
+
+
+def test_typed_rows_are_the_rows_of_the_csv(ckan: FakeCkan, client: Client) -> None:
+    source = Datastore(job(ckan), client, 100)
+    lists = [row for page in source.pages("lists") for row in page.records]
+    source.prove_complete()
+    text = read(Datastore(job(ckan), client, 100))
+    assert [row[0] for row in lists] == [int(row[0]) for row in text]
+    assert [row[1] for row in lists] == [row[1] for row in text]
+
+
+def test_a_log_in_of_the_packagers_user_is_never_sent(
+    ckan: FakeCkan, client: Client, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine {ckan.host} login root password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    Datastore(job(ckan), client, 100)
+    Datastore(job(ckan, key="token"), client, 100)
+    assert [request.headers.get("Authorization") for request in ckan.requests] == [None, "token"]
+
+
+# Without carriage returns, which PostgreSQL quotes and Python's writer leaves bare.
+CELLS = st.lists(st.lists(st.text("ab\"'\n, \té"), min_size=1, max_size=3), max_size=8)
+
+
+@given(CELLS)
+def test_records_are_split_as_a_csv_reader_splits_them(rows: list[list[str]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    records = split_records(text.getvalue().encode())
+    assert [next(csv.reader(io.StringIO(record.decode(), newline=""))) for record in records] == rows
+
+
+@given(CELLS)
+def test_records_are_counted_as_a_csv_reader_counts_them(rows: list[list[str]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    assert count_records(text.getvalue().encode()) == len(rows)
+
+
+# ------------------------------------------------------------- files
+
+
+def remote(
+    ckan: FakeCkan, client: Client, url: str, hosts: list[str] | None = None, **more: Any
+) -> RemoteFile:
+    form = {"resource_id": "r", "email": "a@localhost.example", "resource_url": url, **more}
+    hosts = [f"{ckan.host}:{ckan.port}"] if hosts is None else hosts
+    return RemoteFile(Job.from_form("package_url", Form(form)), client, hosts)
+
+
+def redirect(ckan: FakeCkan, location: str) -> str:
+    ckan.files["/moved"] = Redirect(location)
+    return f"{ckan.url}/moved"
+
+
+def fetch(file: RemoteFile) -> bytes:
+    data = b"".join(file.chunks())
+    file.prove_complete()
+    return data
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_a_file_comes_as_it_is(ckan: FakeCkan, client: Client, sized: bool) -> None:
+    content = bytes(range(256)) * 10_000
+    file = remote(ckan, client, ckan.upload("numbers.csv", content, sized=sized))
+    assert file.size == (len(content) if sized else None)
+    assert fetch(file) == content
+    assert file.name == "numbers.csv"
+
+
+def test_an_empty_file_is_a_file(ckan: FakeCkan, client: Client) -> None:
+    assert fetch(remote(ckan, client, ckan.upload("empty.txt", b""))) == b""
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_a_file_cut_short_is_never_taken_for_whole(ckan: FakeCkan, client: Client, sized: bool) -> None:
+    url = ckan.upload("numbers.csv", b"x" * 100_000, sized=sized)
+    ckan.hang_up(after=50_000)
+    file = remote(ckan, client, url)
+    with pytest.raises((SourceUnavailableError, IncompleteError)):
+        fetch(file)
+
+
+def test_a_file_that_is_not_to_be_had_says_why(ckan: FakeCkan, client: Client) -> None:
+    with pytest.raises(SourceError, match="answered 404"):
+        remote(ckan, client, ckan.url + "/nothing")
+    private = ckan.upload("private.csv", b"x", private=True)
+    with pytest.raises(SourceError, match="answered 403 Forbidden.$"):
+        remote(ckan, client, private)
+    with pytest.raises(SourceError, match="The key was not sent, since .* is not one of the CKAN_HOSTS"):
+        remote(ckan, client, private, hosts=[], key="the-token")
+
+
+def test_the_key_goes_to_its_own_ckan(ckan: FakeCkan, client: Client) -> None:
+    ckan.token = "the-token"
+    url = ckan.upload("private.csv", b"secret data", private=True)
+    assert fetch(remote(ckan, client, url, key="the-token")) == b"secret data"
+    assert fetch(remote(ckan, client, url, hosts=[ckan.host], key="the-token")) == b"secret data"
+
+
+def test_the_key_goes_nowhere_else(ckan: FakeCkan, client: Client) -> None:
+    with FakeCkan() as other:
+        there = other.upload("elsewhere.csv", b"data")
+        assert fetch(remote(ckan, client, there, key="the-token")) == b"data"
+        url = redirect(ckan, there)
+        assert fetch(remote(ckan, client, url, key="the-token")) == b"data"
+        assert [request.headers.get("Authorization") for request in other.requests] == [None, None]
+    assert [request.headers.get("Authorization") for request in ckan.requests] == ["the-token"]
+
+
+def test_redirects_end(ckan: FakeCkan, client: Client) -> None:
+    url = redirect(ckan, "/moved")
+    with pytest.raises(SourceError, match="redirects more than 5 times"):
+        remote(ckan, client, url)
+    assert len(ckan.requests) == 6
+    with pytest.raises(SourceError, match="no web address"):
+        remote(ckan, client, redirect(ckan, "file:///etc/passwd"))
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://h/a/numbers.csv?x=/y", "numbers.csv"),
+        ("http://h/a/n%C3%A4me%20x.csv", "näme x.csv"),
+        ("http://h/a/", "r"),
+        ("http://h", "r"),
+        ("http://h/..", "r"),
+        ("http://h/%2e%2e%2f%2e%2e%2fetc%2fpasswd", "_.._etc_passwd"),
+        ("http://h/..%5c..%5cwindows", "_.._windows"),
+        ("http://h/a%00b%0d%0a.csv", "a_b__.csv"),
+        ("http://h/con.txt", "_con.txt"),
+        ("http://h/" + "x" * 300 + ".csv", "x" * 146 + ".csv"),
+        ("http://h/%ff.csv", "\ufffd.csv"),
+    ],
+)
+def test_a_file_takes_a_name_that_is_safe_everywhere(url: str, name: str) -> None:
+    assert file_name(url, "r") == name
+
+
+@given(st.text())
+def test_no_name_leads_out_of_a_folder(path: str) -> None:
+    name = file_name(f"http://h/{path}", "r")
+    assert name
+    assert len(name) <= 151
+    assert not set(name) & set('/\\:*?"<>|\0\n')
+    assert name not in (".", "..")
+
+
+def test_a_datastore_that_moved_is_named(ckan: FakeCkan, client: Client) -> None:
+    url = redirect(ckan, ckan.api_url)
+    with pytest.raises(SourceError, match=f"redirects to {ckan.api_url}: post that address"):
+        Datastore(job(ckan, api_url=url), client, 100)
+    assert a_search(ckan.requests[0]) is False
