@@ -1,0 +1,370 @@
+"""The pools: fast and slow for packages, and one for mails.
+
+A pool is so many places. What runs in a place is one process, started for one
+task from a forkserver, with one pipe; when it is killed, that task is tried
+again and nothing else notices. One owner, one step: :meth:`Supervisor.tick`
+collects what the children said, settles the fate of those that ended, and
+hands out work.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import importlib
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.forkserver import ensure_running
+from typing import Any
+
+from ckanpackager.database import UNUSABLE, DatabaseThread
+from ckanpackager.errors import PackagerError
+from ckanpackager.jobs import messages
+from ckanpackager.jobs.outbox import Delivery, Outbox
+from ckanpackager.jobs.table import FAST, SLOW, Claim, JobTable
+from ckanpackager.settings import Settings
+from ckanpackager.store import Store
+
+log = logging.getLogger(__name__)
+
+MAIL = "mail"
+_MAIL_WORKERS = 2
+_SECONDS_BETWEEN_TICKS = 1.0
+_SECONDS_TO_TIDY_UP = 5.0
+_MOST_FAILED_STARTS = 5
+
+forkserver = multiprocessing.get_context("forkserver")
+
+# By name, since what carries out a task (requests, smtplib, the writers) has no place in this process.
+_WORKER = "ckanpackager.jobs.worker"
+_PRELOADED = [_WORKER, "ckanpackager.notify.mail"]
+
+
+def start_forkserver() -> None:
+    """Have the process from which workers are forked, with their code loaded, before the first is needed."""
+    forkserver.set_forkserver_preload(_PRELOADED)
+    ensure_running()
+
+
+def _live(pipe: "Connection[Any, Any]", settings: Settings, task: messages.Task) -> None:
+    """The first thing that a child does."""
+    importlib.import_module(_WORKER).main(pipe, settings, task)
+
+
+class WorkersCannotStartError(PackagerError):
+    """Processes die before they can take up their task: that is no task's fault, and no retry mends it."""
+
+
+class Child:
+    """A process of ours and what it says."""
+
+    def __init__(self, settings: Settings, task: messages.Task) -> None:
+        self._pipe, theirs = forkserver.Pipe(duplex=False)
+        with theirs:
+            self._process = forkserver.Process(target=_live, args=(theirs, settings, task), daemon=True)
+            self._process.start()
+        self.said: deque[messages.Message] = deque()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it lives; minus the signal's number where a signal ended it."""
+        return self._process.exitcode
+
+    @property
+    def waitables(self) -> list[int]:
+        """The file descriptors that become readable when it says something or ends."""
+        pipe = [] if self._pipe.closed else [self._pipe.fileno()]
+        return [*pipe, self._process.sentinel]
+
+    def listen(self) -> None:
+        """Take all that it has said into :attr:`said`."""
+        with contextlib.suppress(EOFError, OSError):
+            while not self._pipe.closed and self._pipe.poll():
+                self.said.append(self._pipe.recv())
+            return
+        self._pipe.close()
+
+    def stop(self) -> None:
+        """Ask it to tidy up and end."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it, and all that it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    def bury(self) -> None:
+        """Let go of what the kernel holds for it."""
+        self._process.join()
+        self._process.close()
+        self._pipe.close()
+
+
+@dataclasses.dataclass(eq=False)
+class Run:
+    """A task in a place of its pool. ``stopping`` says why it was asked to stop, if it was."""
+
+    work: Claim | Delivery
+    child: Child
+    progress: messages.Progress = dataclasses.field(default_factory=messages.Progress)
+    is_up: bool = False
+    is_settled: bool = False
+    stopping: str | None = None
+    kill_at: float | None = None
+
+
+@dataclasses.dataclass
+class Pool:
+    """At most ``size`` tasks at once."""
+
+    name: str
+    size: int
+    runs: list[Run] = dataclasses.field(default_factory=list)
+
+    @property
+    def has_room(self) -> bool:
+        """Is a place free?"""
+        return len(self.runs) < self.size
+
+
+class Supervisor:
+    """Carries out the jobs of the table and sends the mails of the outbox.
+
+    It lives in the service's loop and is used from nowhere else, so it needs no locks. ``clock`` gives UNIX
+    seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: JobTable,
+        outbox: Outbox,
+        store: Store,
+        database: DatabaseThread,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._table = table
+        self._outbox = outbox
+        self._store = store
+        self._database = database
+        self._clock = clock
+        self._woken = asyncio.Event()
+        self._failed_starts = 0
+        self._stopping = False
+        self.pools = {
+            FAST: Pool(FAST, settings.FAST_WORKERS),
+            SLOW: Pool(SLOW, settings.SLOW_WORKERS),
+            MAIL: Pool(MAIL, _MAIL_WORKERS),
+        }
+        start_forkserver()
+
+    # ------------------------------------------------------------- for the service
+
+    async def run(self) -> None:
+        """Tick until :meth:`stop`, whenever something happens and at least once a second."""
+        while not (self._stopping and not self._runs()):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), _SECONDS_BETWEEN_TICKS)
+            self._woken.clear()
+            await self.tick(self._clock())
+
+    def stop(self, grace: float) -> None:
+        """Hand out nothing more; what still runs after ``grace`` seconds is handed back to the table."""
+        self._stopping = True
+        for run in self._runs():
+            run.kill_at = self._clock() + grace
+        self.wake()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Has :meth:`stop` been called?"""
+        return self._stopping
+
+    def wake(self) -> None:
+        """Something has happened: tick soon."""
+        self._woken.set()
+
+    def stop_job(self, lease: str) -> None:
+        """Stop the worker of a job that was cancelled."""
+        for run in self._runs():
+            if isinstance(run.work, Claim) and run.work.lease == lease:
+                self._stop(run, "cancelled")
+
+    def progress(self, job_id: str) -> messages.Progress | None:
+        """How far the package of the job is, while it is being made."""
+        for run in self._runs():
+            if isinstance(run.work, Claim) and run.work.id == job_id:
+                return run.progress
+        return None
+
+    def abandon(self) -> None:
+        """End whatever still runs, and leave its jobs to the recovery at the next start."""
+        self._unwatch()
+        for pool in self.pools.values():
+            while pool.runs:
+                child = pool.runs.pop().child
+                child.kill()
+                child.bury()
+
+    # ------------------------------------------------------------- the step
+
+    async def tick(self, now: float) -> None:
+        """Collect what the children said, bury the dead, hand out work.
+
+        Raises WorkersCannotStartError when one process after the other dies before it can do anything. A
+        database that cannot be written now leaves everything as it is for the next tick.
+        """
+        self._unwatch()
+        try:
+            for pool in self.pools.values():
+                for run in list(pool.runs):
+                    await self._follow(pool, run, now)
+            if not self._stopping:
+                for pool in self.pools.values():
+                    while pool.has_room and await self._start_next(pool, now):
+                        pass
+        except UNUSABLE:
+            log.exception("the database cannot be used now")
+        self._watch()
+
+    async def _start_next(self, pool: Pool, now: float) -> bool:
+        work: Claim | Delivery | None
+        if pool.name == MAIL:
+            work = await self._database(self._outbox.claim, now)
+        else:
+            work = await self._database(self._table.claim, pool.name, now)
+        if work is None:
+            return False
+        pool.runs.append(Run(work, Child(self._settings, self._task(work))))
+        return True
+
+    def _task(self, work: Claim | Delivery) -> messages.Task:
+        if isinstance(work, Delivery):
+            return messages.MailTask(work.notice)
+        is_unsized = work.queue == FAST and work.job.limit is None
+        return messages.PackageTask(work.job, work.lease, self._settings.SLOW_REQUEST if is_unsized else None)
+
+    async def _follow(self, pool: Pool, run: Run, now: float) -> None:
+        exit_code = run.child.exit_code  # before listening: what it said before its end must not be missed
+        run.child.listen()
+        while run.child.said:
+            await self._hear(run, run.child.said[0], now)
+            run.child.said.popleft()
+        if exit_code is not None:
+            if not run.is_settled:
+                await self._lost(run, exit_code, now)
+            run.child.kill()  # what it may have started itself
+            run.child.bury()
+            pool.runs.remove(run)
+        elif run.kill_at is not None and now >= run.kill_at:
+            if run.stopping is None:
+                self._stop(run, "the service is stopping")
+            else:
+                run.child.kill()
+
+    async def _hear(self, run: Run, message: messages.Message, now: float) -> None:
+        run.is_up, self._failed_starts = True, 0
+        if isinstance(message, messages.Progress):
+            run.progress = message
+        elif isinstance(message, messages.FINAL):
+            if isinstance(run.work, Claim):
+                await self._settle_job(run.work, message, now)
+            else:
+                await self._settle_mail(run.work, message, now)
+            run.is_settled = True
+
+    async def _settle_job(self, claim: Claim, message: messages.Message, now: float) -> None:
+        match message:
+            case messages.Built(package):
+                if not await self._database(self._table.built, claim, package, now):
+                    await self._discard(claim)
+                self.wake()  # a mail is owed
+            case messages.Slow(rows):
+                await self._database(self._table.move_to_slow, claim, rows, now)
+            case messages.Delayed(error):
+                await self._database(self._table.source_unavailable, claim, error, now)
+            case messages.Failed(error):
+                await self._database(self._table.failed, claim, error, now)
+
+    async def _settle_mail(self, delivery: Delivery, message: messages.Message, now: float) -> None:
+        match message:
+            case messages.Sent():
+                await self._database(self._outbox.sent, delivery, now)
+            case messages.Delayed(error):
+                await self._database(self._outbox.delayed, delivery, error, now)
+            case messages.Failed(error):
+                await self._database(self._outbox.refused, delivery, error, now)
+
+    async def _lost(self, run: Run, exit_code: int, now: float) -> None:
+        """The child ended without a last word: settle for it."""
+        how = _how(exit_code)
+        failed_to_start = not run.is_up and exit_code == 1
+        if failed_to_start:
+            self._failed_starts += 1
+        if isinstance(run.work, Delivery):
+            await self._database(self._outbox.delayed, run.work, f"the process that sent it was {how}", now)
+        else:
+            await self._discard(run.work)
+            if run.stopping is not None or failed_to_start:
+                reason = run.stopping or "its worker could not start"
+                await self._database(self._table.hand_back, run.work, reason, now)
+            else:
+                await self._database(self._table.worker_lost, run.work, how, now)
+        if self._failed_starts >= _MOST_FAILED_STARTS:
+            raise WorkersCannotStartError(
+                f"{_MOST_FAILED_STARTS} worker processes in a row ended before they could do anything: "
+                "see the traceback above."
+            )
+        run.is_settled = True
+
+    async def _discard(self, claim: Claim) -> None:
+        await asyncio.get_running_loop().run_in_executor(
+            None, self._store.discard, claim.lease, claim.zip_file_name
+        )
+
+    def _stop(self, run: Run, reason: str) -> None:
+        run.stopping = reason
+        run.kill_at = self._clock() + _SECONDS_TO_TIDY_UP
+        run.child.stop()
+
+    def _runs(self) -> list[Run]:
+        return [run for pool in self.pools.values() for run in pool.runs]
+
+    def _unwatch(self) -> None:
+        loop = asyncio.get_running_loop()
+        for run in self._runs():
+            for descriptor in run.child.waitables:
+                loop.remove_reader(descriptor)
+
+    def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        for run in self._runs():
+            for descriptor in run.child.waitables:
+                loop.add_reader(descriptor, self._noticed, descriptor)
+
+    def _noticed(self, descriptor: int) -> None:
+        # It stays readable until the tick has come round: once is enough.
+        asyncio.get_running_loop().remove_reader(descriptor)
+        self.wake()
+
+
+def _how(exit_code: int) -> str:
+    if exit_code == -signal.SIGKILL:
+        return "killed (SIGKILL), perhaps for want of memory"
+    if exit_code < 0:
+        return f"ended by {signal.Signals(-exit_code).name}"
+    return f"ended with status {exit_code}"

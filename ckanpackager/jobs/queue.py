@@ -1,0 +1,119 @@
+"""The counter at which jobs are handed in and asked after.
+
+What has been submitted is on the disk before the caller hears of it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ckanpackager.database import DatabaseThread
+from ckanpackager.errors import UnavailableError
+from ckanpackager.job import Job
+from ckanpackager.jobs.messages import Progress
+from ckanpackager.jobs.models import PackageRow
+from ckanpackager.jobs.pools import Supervisor
+from ckanpackager.jobs.table import FAST, SLOW, JobTable, status_url
+from ckanpackager.settings import Settings
+from ckanpackager.store import Store
+
+
+class JobQueue:
+    """The table, the pools and the store as the web sees them; nothing here blocks."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: JobTable,
+        supervisor: Supervisor,
+        store: Store,
+        database: DatabaseThread,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._table = table
+        self._supervisor = supervisor
+        self._store = store
+        self._database = database
+        self._clock = clock
+
+    async def submit(self, job: Job) -> str:
+        """Accept the job and return its id. Raises UnavailableError while the service is stopping."""
+        if self._supervisor.is_stopping:
+            raise UnavailableError("The service is being stopped. Please try again in a minute.")
+        job_id = await self._database(self._table.accept, job, self._clock())
+        self._supervisor.wake()
+        return job_id
+
+    def status_url(self, job_id: str) -> str:
+        """The address of the visitor's page of the job."""
+        return status_url(self._settings, job_id)
+
+    async def counts(self) -> dict[str, Any]:
+        """See JobTable.counts; and how many workers each pool has."""
+        counts = await self._database(self._table.counts)
+        for name in (FAST, SLOW):
+            counts["pools"][name] = {"workers": self._supervisor.pools[name].size, **counts["pools"][name]}
+        counts["worker_count"] = sum(pool["workers"] for pool in counts["pools"].values())
+        return dict(counts)
+
+    async def view(self, job_id: str, *, private: bool = False) -> dict[str, Any]:
+        """The job in JSON's types, with how far it is. Raises NotFoundError."""
+        return self._with_progress(await self._database(self._table.view, job_id, private=private))
+
+    async def events(self, job_id: str) -> list[dict[str, Any]]:
+        """See JobTable.events."""
+        return await self._database(self._table.events, job_id)
+
+    async def page(self, state: str | None, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """Jobs for the admin, newest first, and how many there are of them."""
+        jobs, total = await self._database(self._table.page, state, offset, limit)
+        return [self._with_progress(job) for job in jobs], total
+
+    async def cancel(self, job_id: str) -> None:
+        """End an unfinished job. Raises NotFoundError, ConflictError."""
+        lease = await self._database(self._table.cancel, job_id, self._clock())
+        if lease is not None:
+            self._supervisor.stop_job(lease)
+
+    async def retry(self, job_id: str) -> None:
+        """Queue a failed job again. Raises NotFoundError, ConflictError."""
+        await self._database(self._table.retry, job_id, self._clock())
+        self._supervisor.wake()
+
+    async def package(self, zip_file_name: str) -> PackageRow:
+        """See JobTable.package."""
+        return await self._database(self._table.package, zip_file_name)
+
+    def package_path(self, zip_file_name: str) -> Path:
+        """Where the package lies."""
+        return self._store.path(zip_file_name)
+
+    async def remove_packages(self, older_than: float | None = None) -> tuple[int, int]:
+        """Remove what is past its expiry, or made more than so many seconds ago: how many files and bytes."""
+        now = self._clock()
+        cutoff = None if older_than is None else now - older_than
+        names = await self._database(self._table.remove_packages, now, cutoff=cutoff)
+        return await asyncio.get_running_loop().run_in_executor(None, self._store.remove, names)
+
+    def _with_progress(self, job: dict[str, Any]) -> dict[str, Any]:
+        progress = self._supervisor.progress(job["id"])
+        if progress is None:
+            return job
+        return {
+            **job,
+            "rows_done": progress.rows,
+            "rows_total": progress.rows_total,
+            "bytes_done": progress.size,
+            "eta_seconds": eta(progress, self._clock() - job["started"]),
+        }
+
+
+def eta(progress: Progress, elapsed: float) -> int | None:
+    """Seconds until the package is made, if it goes on as it went; None where that cannot be said."""
+    for done, total in ((progress.rows, progress.rows_total), (progress.size, progress.size_total)):
+        if total is not None and 0 < done <= total:
+            return round(elapsed * (total - done) / done)
+    return None

@@ -1,0 +1,501 @@
+"""What was accepted, and what became of it.
+
+Every method is one transaction, to be called in the one thread that owns the
+database. A job is in exactly one state; every change of it is written down
+with its time and reason; and only the holder of the job's lease may report
+on it.
+"""
+
+import dataclasses
+import functools
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import peewee
+
+from ckanpackager.errors import ConflictError, GoneError, NotFoundError
+from ckanpackager.job import Job
+from ckanpackager.jobs.models import (
+    UNFINISHED,
+    EventRow,
+    JobRow,
+    MailRow,
+    MailState,
+    PackageRow,
+    State,
+)
+from ckanpackager.settings import Settings
+from ckanpackager.stats import Statistics
+from ckanpackager.store import Package, Store, new_token, zip_file_name
+
+log = logging.getLogger(__name__)
+
+FAST, SLOW = "fast", "slow"
+_PAUSES_AFTER_DEATH = (0.0, 5.0, 30.0)
+_SHORTEST_WAIT, _LONGEST_WAIT = 10.0, 600.0
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T", bound="HasDatabase")
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """The right to carry out a job: whoever reports on it shows the ``lease``."""
+
+    id: str
+    job: Job
+    queue: str
+    lease: str
+
+    @property
+    def zip_file_name(self) -> str:
+        """The name that the package will have in the store, if it is made under this lease."""
+        return zip_file_name(self.job, self.lease)
+
+
+class HasDatabase(Protocol):
+    """Whose methods can be transactions."""
+
+    database: peewee.Database
+
+
+def transaction(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:
+    """Run the method in a transaction of its own, or within the one under way."""
+
+    @functools.wraps(method)
+    def run(self: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.database.atomic():
+            return method(self, *args, **kwargs)
+
+    return run
+
+
+class JobTable:
+    """The jobs of one service. ``now`` is always UNIX seconds."""
+
+    def __init__(
+        self, database: peewee.Database, settings: Settings, store: Store, statistics: Statistics
+    ) -> None:
+        self.database = database
+        self._settings = settings
+        self._store = store
+        self._statistics = statistics
+
+    # ------------------------------------------------------------- a job's way
+
+    @transaction
+    def accept(self, job: Job, now: float) -> str:
+        """Write the job down and return its id. A package made lately for the same request is used again."""
+        row = JobRow.create(
+            id=new_token(),
+            task=job.task,
+            resource_id=job.resource_id,
+            request=json.dumps(job.to_dict()),
+            cache_key=job.cache_key,
+            queue=self._queue(job),
+            state=State.QUEUED,
+            created=now,
+        )
+        self._record(row, "accepted", now)
+        package = self._cached(row.cache_key, now)
+        if package is not None:
+            self._adopt(row, package, now)
+        return str(row.id)
+
+    @transaction
+    def claim(self, queue: str, now: float) -> Claim | None:
+        """The next job of the queue, now running, or None. A job like one that is running waits for it."""
+        while (row := self._next(queue, now)) is not None:
+            package = self._cached(row.cache_key, now)
+            if package is None:
+                row.lease = new_token()
+                row.started = now
+                self._change(row, State.RUNNING, f"given to a {queue} worker", now)
+                return Claim(row.id, job_of(row), queue, row.lease)
+            self._adopt(row, package, now)
+        return None
+
+    @transaction
+    def move_to_slow(self, claim: Claim, rows: int, now: float) -> None:
+        """The fast pool found that the job is slow: it waits for the other pool."""
+        if (row := self._held(claim)) is not None:
+            row.queue = SLOW
+            row.rows_total = rows
+            self._queue_again(row, f"has {rows} rows: moved to the slow queue", now)
+
+    @transaction
+    def built(self, claim: Claim, package: Package, now: float) -> bool:
+        """The package is in the store. False where the lease has been lost: nobody will want the package."""
+        row = self._held(claim)
+        if row is None:
+            return False
+        made = PackageRow.create(
+            cache_key=row.cache_key,
+            created=now,
+            expires=now + self._settings.KEEP_TIME,
+            **package.to_dict(),
+        )
+        self._adopt(row, made, now, "the package is made")
+        return True
+
+    @transaction
+    def failed(self, claim: Claim, error: str, now: float) -> None:
+        """The job cannot be carried out; its visitor is told why."""
+        if (row := self._held(claim)) is not None:
+            self._fail(row, error, now)
+
+    @transaction
+    def source_unavailable(self, claim: Claim, error: str, now: float) -> None:
+        """The source did not answer: the job waits, longer each time, and fails at last."""
+        row = self._held(claim)
+        if row is None:
+            return
+        if row.unavailable_since is None:
+            row.unavailable_since = now
+        waited = now - row.unavailable_since
+        if waited >= self._settings.SOURCE_RETRY_TIME:
+            self._fail(row, error, now)
+            return
+        row.not_before = now + min(max(waited, _SHORTEST_WAIT), _LONGEST_WAIT)
+        row.error = error
+        self._queue_again(row, f"waits for its source: {error}", now)
+
+    @transaction
+    def worker_lost(self, claim: Claim, how: str, now: float) -> None:
+        """The worker died without a word: the job is tried again, unless that happens too often."""
+        row = self._held(claim)
+        if row is None:
+            return
+        row.deaths += 1
+        if row.deaths >= self._settings.MAX_ATTEMPTS:
+            self._fail(row, f"The process that made the package died {row.deaths} times, last {how}.", now)
+            return
+        row.not_before = now + _PAUSES_AFTER_DEATH[min(row.deaths, len(_PAUSES_AFTER_DEATH)) - 1]
+        self._queue_again(row, f"its worker died ({how})", now)
+
+    @transaction
+    def hand_back(self, claim: Claim, reason: str, now: float) -> None:
+        """The worker was stopped through no fault of the job, which waits for the next one."""
+        if (row := self._held(claim)) is not None:
+            self._queue_again(row, reason, now)
+
+    @transaction
+    def cancel(self, job_id: str, now: float) -> str | None:
+        """End an unfinished job. Returns the lease of the worker that must be stopped, if there is one.
+
+        Raises NotFoundError, and ConflictError where the job is finished.
+        """
+        row = self._row(job_id)
+        if row.state not in UNFINISHED:
+            raise ConflictError(f"Job {job_id} is {row.state}: only an unfinished job can be cancelled.")
+        lease: str | None = row.lease
+        row.lease = None
+        row.finished = now
+        MailRow.delete().where(MailRow.job == row, MailRow.state == MailState.WAITING).execute()
+        self._change(row, State.CANCELLED, "cancelled", now)
+        self._forget(row)
+        return lease
+
+    @transaction
+    def retry(self, job_id: str, now: float) -> None:
+        """Queue a failed job again.
+
+        Raises NotFoundError, and ConflictError where it has not failed or too much of it is forgotten.
+        """
+        row = self._row(job_id)
+        if row.state != State.FAILED:
+            raise ConflictError(f"Job {job_id} is {row.state}: only a failed job can be tried again.")
+        if "@" not in job_of(row).email:
+            raise ConflictError(f"Job {job_id} has ended, and its address is no longer known: post it anew.")
+        row.error = row.finished = row.unavailable_since = None
+        row.deaths = row.not_before = 0
+        MailRow.delete().where(MailRow.job == row, MailRow.state != MailState.SENDING).execute()
+        if row.package is not None and row.package.removed is None:
+            self._adopt(row, row.package, now, "to be mailed again")
+        else:
+            self._queue_again(row, "to be tried again", now)
+
+    @transaction
+    def recover(self, now: float) -> None:
+        """After a start: what was under way waits again, and what the store has lost is not announced.
+
+        What waits for CKAN or for the mail server is tried at once: perhaps that is what was mended.
+        """
+        for row in JobRow.select().where(JobRow.state == State.RUNNING):
+            self._store.discard(row.lease, zip_file_name(job_of(row), row.lease))
+            self._queue_again(row, "the service was restarted", now)
+        JobRow.update(not_before=0).where(JobRow.state == State.QUEUED).execute()
+        owed = MailRow.state.in_((MailState.SENDING, MailState.WAITING))
+        MailRow.update(state=MailState.WAITING, not_before=0).where(owed).execute()
+        for package in PackageRow.select().where(PackageRow.removed.is_null()):
+            if not self._store.holds(package.zip_file_name, package.size):
+                self._remove(package, now)
+
+    @transaction
+    def mail_sent(self, row: JobRow, now: float) -> None:
+        """The announcement was handed to the mail server: the job is done."""
+        if row.state == State.BUILT:
+            row.finished = now
+            self._change(row, State.DONE, "the e-mail was handed to the mail server", now)
+            self._forget(row)
+
+    @transaction
+    def mail_refused(self, row: JobRow, error: str, now: float) -> None:
+        """The announcement cannot be delivered. The package stays, for whoever has the job's page."""
+        if row.state == State.BUILT:
+            row.error = f"The package is ready, but the e-mail could not be sent: {error}"
+            row.finished = now
+            self._change(row, State.FAILED, row.error, now)
+            self._statistics.log_error(job_of(row), row.error, now)
+
+    # ------------------------------------------------------------- the store
+
+    @transaction
+    def remove_packages(self, now: float, *, cutoff: float | None = None) -> list[str]:
+        """Mark packages as removed, and return the names of the files that can go.
+
+        With ``cutoff`` those made before that time go, without it those past their expiry. Kept are
+        packages that are yet to be announced, and those that a symbolic link in the store points to.
+        """
+        linked = self._store.linked()
+        old = PackageRow.expires <= now if cutoff is None else PackageRow.created < cutoff
+        names = []
+        for package in PackageRow.select().where(PackageRow.removed.is_null(), old):
+            if package.zip_file_name in linked:
+                continue
+            if package.jobs.where(JobRow.state == State.BUILT).exists():
+                package.cache_key = None
+                package.save()
+                continue
+            self._remove(package, now)
+            names.append(package.zip_file_name)
+        self._forget_failed(now - self._settings.KEEP_TIME)
+        return names + self._strangers(now - self._settings.KEEP_TIME if cutoff is None else cutoff, linked)
+
+    @transaction
+    def package(self, name: str) -> PackageRow:
+        """The package of that name in the store. Raises NotFoundError, or GoneError where it was removed."""
+        row: PackageRow | None = PackageRow.get_or_none(PackageRow.zip_file_name == name)
+        if row is None:
+            raise NotFoundError("There is no such package.")
+        if row.removed is not None or not self._store.holds(row.zip_file_name, row.size):
+            raise GoneError("This package has been removed. Please ask for it again on the data portal.")
+        return row
+
+    # ------------------------------------------------------------- questions
+
+    @transaction
+    def counts(self) -> dict[str, Any]:
+        """How many jobs wait and run in each pool, are unfinished at all, and have been processed."""
+        by_state = (
+            JobRow.select(JobRow.state, JobRow.queue, peewee.fn.COUNT(JobRow.seq))
+            .where(JobRow.state.in_(UNFINISHED))
+            .group_by(JobRow.state, JobRow.queue)
+            .tuples()
+        )
+        found = {(state, queue): count for state, queue, count in by_state}
+        return {
+            "queue_length": sum(found.values()),
+            "processed_requests": self._statistics.processed(),
+            "pools": {
+                queue: {
+                    "running": found.get((State.RUNNING, queue), 0),
+                    "waiting": found.get((State.QUEUED, queue), 0),
+                }
+                for queue in (FAST, SLOW)
+            },
+        }
+
+    @transaction
+    def view(self, job_id: str, *, private: bool = False) -> dict[str, Any]:
+        """The job in JSON's types; ``private`` adds what only the admin may see. Raises NotFoundError."""
+        row = self._row(job_id)
+        return self._private(row) if private else self._public(row)
+
+    @transaction
+    def events(self, job_id: str) -> list[dict[str, Any]]:
+        """Every change of the job, oldest first. Raises NotFoundError."""
+        columns = (EventRow.timestamp, EventRow.state, EventRow.reason)
+        return list(self._row(job_id).events.select(*columns).order_by(EventRow.id).dicts())
+
+    @transaction
+    def page(self, state: str | None, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """Jobs for the admin, newest first, and how many there are of them."""
+        query = JobRow.select() if state is None else JobRow.select().where(JobRow.state == state)
+        rows = query.order_by(JobRow.seq.desc()).offset(offset).limit(limit)
+        return [self._private(row) for row in rows], query.count()
+
+    # ------------------------------------------------------------- within
+
+    def _queue(self, job: Job) -> str:
+        if job.limit is not None and job.limit > self._settings.SLOW_REQUEST:
+            return SLOW
+        # Without a limit the fast pool asks how many rows there are, and passes on what is slow.
+        return FAST
+
+    def _next(self, queue: str, now: float) -> JobRow | None:
+        like_running = JobRow.select(JobRow.cache_key).where(JobRow.state == State.RUNNING)
+        row: JobRow | None = (
+            JobRow.select()
+            .where(
+                JobRow.state == State.QUEUED,
+                JobRow.queue == queue,
+                JobRow.not_before <= now,
+                JobRow.cache_key.not_in(like_running),
+            )
+            .order_by(JobRow.seq)
+            .first()
+        )
+        return row
+
+    def _row(self, job_id: str) -> JobRow:
+        row: JobRow | None = JobRow.get_or_none(JobRow.id == job_id)
+        if row is None:
+            raise NotFoundError(f"There is no job {job_id}.")
+        return row
+
+    def _held(self, claim: Claim) -> JobRow | None:
+        row: JobRow | None = JobRow.get_or_none(JobRow.id == claim.id, JobRow.lease == claim.lease)
+        if row is None:
+            log.warning("%s job %s: a report came too late and is ignored", claim.job.resource_id, claim.id)
+        return row
+
+    def _cached(self, cache_key: str, now: float) -> PackageRow | None:
+        newest: PackageRow | None = (
+            PackageRow.select()
+            .where(
+                PackageRow.cache_key == cache_key,
+                PackageRow.created > now - self._settings.CACHE_TIME,
+                PackageRow.expires > now,
+                PackageRow.removed.is_null(),
+            )
+            .order_by(PackageRow.created.desc())
+            .first()
+        )
+        if newest is None or not self._store.holds(newest.zip_file_name, newest.size):
+            return None
+        return newest
+
+    def _adopt(
+        self, row: JobRow, package: PackageRow, now: float, reason: str = "the same package was made lately"
+    ) -> None:
+        row.package = package
+        row.rows_total = package.rows
+        row.lease = row.error = row.unavailable_since = None
+        self._change(row, State.BUILT, reason, now)
+        self._statistics.log_request(job_of(row), now)
+        MailRow.create(job=row, kind="ready")
+
+    def _fail(self, row: JobRow, error: str, now: float) -> None:
+        row.lease = None
+        row.error = error
+        row.finished = now
+        self._change(row, State.FAILED, error, now)
+        self._statistics.log_error(job_of(row), error, now)
+        MailRow.create(job=row, kind="failed")
+
+    def _queue_again(self, row: JobRow, reason: str, now: float) -> None:
+        row.lease = None
+        self._change(row, State.QUEUED, reason, now)
+
+    def _change(self, row: JobRow, state: State, reason: str, now: float) -> None:
+        row.state = state
+        row.save()
+        self._record(row, reason, now)
+
+    def _record(self, row: JobRow, reason: str, now: float) -> None:
+        EventRow.create(job=row, timestamp=now, state=row.state, reason=reason)
+        log.info("%s job %s %s: %s", row.resource_id, row.id, row.state, reason)
+
+    def _forget(self, row: JobRow) -> None:
+        """Drop what a finished job no longer needs: CKAN's key, and the address where it is anonymized."""
+        job = job_of(row)
+        row.request = json.dumps(
+            dataclasses.replace(job, key=None, email=self._statistics.address(job.email)).to_dict()
+        )
+        row.save()
+
+    def _forget_failed(self, cutoff: float) -> None:
+        """Failed jobs keep what a retry needs, for as long as a package is kept."""
+        old = JobRow.select().where(JobRow.state == State.FAILED, JobRow.finished < cutoff)
+        for row in old.where(JobRow.request.contains("@") | JobRow.request.contains('"key": ')):
+            self._forget(row)
+
+    def _remove(self, package: PackageRow, now: float) -> None:
+        package.removed = now
+        package.save()
+        for row in package.jobs.where(JobRow.state.in_((State.DONE, State.BUILT))):
+            if row.state == State.DONE:
+                self._change(row, State.EXPIRED, "the package was removed", now)
+            else:
+                MailRow.delete().where(MailRow.job == row).execute()
+                self._queue_again(row, "the package is no longer in the store", now)
+
+    def _strangers(self, cutoff: float, linked: set[str]) -> list[str]:
+        """ZIPs in the store that no row knows, such as the retired service's, and were made before cutoff."""
+        known = {name for (name,) in PackageRow.select(PackageRow.zip_file_name).tuples()} | linked
+        for row in JobRow.select().where(JobRow.lease.is_null(False)):
+            known.add(zip_file_name(job_of(row), row.lease))
+        return [
+            path.name
+            for path in self._store.folder.glob("[!.]*.zip")
+            if path.name not in known and not path.is_symlink() and path.stat().st_mtime < cutoff
+        ]
+
+    def _public(self, row: JobRow) -> dict[str, Any]:
+        package = row.package
+        there = package is not None and package.removed is None
+        ahead = JobRow.seq < row.seq, JobRow.state == State.QUEUED, JobRow.queue == row.queue
+        return {
+            "id": row.id,
+            "task": row.task,
+            "resource_id": row.resource_id,
+            "state": row.state,
+            "queue": row.queue,
+            "position": JobRow.select().where(*ahead).count() + 1 if row.state == State.QUEUED else None,
+            "rows_done": None if package is None else package.rows,
+            "rows_total": row.rows_total,
+            "bytes_done": None,
+            "eta_seconds": None,
+            "download_url": download_url(self._settings, package.zip_file_name) if there else None,
+            "file_name": package.file_name if there else None,
+            "size": package.size if there else None,
+            "sha256": package.sha256 if there else None,
+            "error": row.error,
+            "created": row.created,
+            "started": row.started,
+            "finished": row.finished,
+            "expires": package.expires if there else None,
+        }
+
+    def _private(self, row: JobRow) -> dict[str, Any]:
+        job = job_of(row)
+        return {
+            **self._public(row),
+            "email": job.email,
+            "source_url": job.source_url,
+            "attempts": row.deaths,
+            "not_before": row.not_before or None,
+            "mails": [
+                {"kind": mail.kind, "state": mail.state, "error": mail.error}
+                for mail in row.mails.order_by(MailRow.id)
+            ],
+        }
+
+
+def download_url(settings: Settings, zip_file_name: str) -> str:
+    """The address of a package."""
+    return f"{settings.public_url}/download/{zip_file_name}"
+
+
+def status_url(settings: Settings, job_id: str) -> str:
+    """The address of the visitor's page of a job."""
+    return f"{settings.public_url}/jobs/{job_id}"
+
+
+def job_of(row: JobRow) -> Job:
+    """The request that the row was made for."""
+    return Job.from_dict(json.loads(row.request))

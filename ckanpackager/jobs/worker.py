@@ -1,0 +1,147 @@
+"""A child's whole life: one task, one pipe, and then it is gone.
+
+It never opens the database. It dies with the service, however that dies, and
+what it says last through its pipe is the task's fate; a child that says
+nothing was killed.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing import connection, parent_process
+from typing import Any
+
+from ckanpackager.errors import MailDelayedError, PackagerError, SourceUnavailableError
+from ckanpackager.jobs.messages import (
+    Built,
+    Delayed,
+    Failed,
+    MailTask,
+    Message,
+    PackageTask,
+    Progress,
+    Sent,
+    Slow,
+    Started,
+    Task,
+)
+from ckanpackager.logs import start_logging
+from ckanpackager.notify import notify
+from ckanpackager.packager import SlowRequest, package
+from ckanpackager.settings import Settings
+from ckanpackager.store import Store
+
+log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+_SECONDS_BETWEEN_REPORTS = 0.25
+_MOST_OF_A_MESSAGE = 4000
+
+
+class Stopped(BaseException):
+    """The service asked the child to stop."""
+
+
+class Reporter:
+    """Speaks into the pipe, and not oftener than anyone wants to know."""
+
+    def __init__(self, pipe: "connection.Connection[Any, Any]") -> None:
+        self._pipe = pipe
+        self._progress = Progress()
+        self._next = 0.0
+
+    def planned(self, rows: int | None, size: int | None) -> None:
+        """See packager.Report."""
+        self._progress = Progress(rows_total=rows, size_total=size)
+        self.say(self._progress)
+
+    def progress(self, rows: int, size: int) -> None:
+        """See packager.Report."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _SECONDS_BETWEEN_REPORTS
+            self.say(dataclasses.replace(self._progress, rows=rows, size=size))
+
+    def say(self, message: Message) -> None:
+        """Send one message."""
+        self._pipe.send(message)
+
+
+def main(pipe: "connection.Connection[Any, Any]", settings: Settings, task: Task) -> None:
+    """Carry out ``task`` and say through ``pipe`` what became of it."""
+    os.setsid()
+    _die_with_the_service()
+    start_logging(settings.DEBUG)
+    with contextlib.suppress(Stopped), _stoppable():
+        reporter = Reporter(pipe)
+        reporter.say(Started())
+        reporter.say(_carry_out(task, settings, reporter))
+
+
+def _carry_out(task: Task, settings: Settings, reporter: Reporter) -> Message:
+    try:
+        if isinstance(task, MailTask):
+            return _send(task, settings)
+        return _package(task, settings, reporter)
+    except PackagerError as error:
+        return Failed(str(error)[:_MOST_OF_A_MESSAGE])
+    except OSError as error:
+        log.exception("%s", task.label)
+        return Failed(f"The service could not write the package: {error.strerror or error}.")
+    except Exception as error:
+        # Unforeseen: the log has all of it, the visitor is told whose fault it is.
+        log.exception("%s", task.label)
+        return Failed(f"The service has a fault ({type(error).__name__}); its log says more.")
+
+
+def _package(task: PackageTask, settings: Settings, reporter: Reporter) -> Message:
+    store = Store(settings.STORE_DIRECTORY, settings.TEMP_DIRECTORY)
+    try:
+        return Built(package(task.job, store, task.token, settings, reporter, task.rows_at_most))
+    except SlowRequest as slow:
+        return Slow(slow.total)
+    except SourceUnavailableError as error:
+        return Delayed(str(error)[:_MOST_OF_A_MESSAGE])
+
+
+def _send(task: MailTask, settings: Settings) -> Message:
+    try:
+        notify("mail", settings, task.notice)
+    except MailDelayedError as error:
+        return Delayed(str(error)[:_MOST_OF_A_MESSAGE])
+    return Sent()
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends the task, and what it has begun is tidied up."""
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Stopped
+
+    signal.signal(signal.SIGTERM, stop)
+    yield
+
+
+def _die_with_the_service() -> None:
+    """See to it that no child outlives the service.
+
+    The kernel kills the child when its parent dies; but its parent is the forkserver, so a thread watches
+    for the end of the service itself.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    service = parent_process()
+    assert service is not None
+
+    def watch() -> None:
+        connection.wait([service.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="service", daemon=True).start()

@@ -1,0 +1,132 @@
+"""The story, told once: plan, read, write, prove, publish."""
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+from ckanpackager.archive import Archive, open_archive
+from ckanpackager.errors import BadRequestError
+from ckanpackager.job import Job
+from ckanpackager.settings import Settings
+from ckanpackager.sources.datastore import Datastore
+from ckanpackager.sources.http import Client
+from ckanpackager.sources.remote_file import RemoteFile
+from ckanpackager.store import Draft, Package, Store, new_token, zip_file_name
+from ckanpackager.writers import WRITERS
+
+
+class SlowRequest(Exception):
+    """The request turned out to have ``total`` rows: too many for the fast pool."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self.total = total
+
+
+class Report(Protocol):
+    """Who wants to know how far a package is."""
+
+    def planned(self, rows: int | None, size: int | None) -> None:
+        """So many rows, or bytes, are to come; None where that is not known."""
+
+    def progress(self, rows: int, size: int) -> None:
+        """So many rows and bytes have come since the start."""
+
+
+def package(
+    job: Job, store: Store, token: str, settings: Settings, report: Report, rows_at_most: int | None = None
+) -> Package:
+    """Make the package of ``job`` under the name that ``token`` gives it in ``store``.
+
+    Raises SlowRequest, before a row is read, when there are more than ``rows_at_most``; SourceError when the
+    data cannot be had whole; PackageError when they cannot be packed.
+    """
+    with store.draft(token) as draft:
+        contents = _make(job, draft, settings, report, rows_at_most)
+        return draft.publish(zip_file_name(job, token), *contents)
+
+
+def package_here(
+    job: Job, settings: Settings, target: Path, progress: Callable[[int, int | None], None]
+) -> Package:
+    """Make the package of ``job`` as the file ``target``, without a service.
+
+    ``progress`` is called with the rows (for a file, the bytes) that have come, and how many are to come.
+    """
+    folder = target.absolute().parent
+    token = new_token()
+    scratch = folder / f".{target.name}-{token}"
+    draft = Draft(folder, scratch / "draft.zip", scratch)
+    draft.scratch.mkdir(mode=0o700)
+    try:
+        contents = _make(job, draft, settings, _Progress(progress), None)
+        return draft.publish(target.name, *contents)
+    finally:
+        for path in scratch.iterdir():
+            path.unlink()
+        scratch.rmdir()
+
+
+def _make(
+    job: Job, draft: Draft, settings: Settings, report: Report, rows_at_most: int | None
+) -> tuple[str, int | None]:
+    """Write the archive. Returns what a visitor should save it as, and how many rows it has."""
+    with (
+        closing(Client(settings.CONNECT_TIMEOUT, settings.READ_TIMEOUT)) as client,
+        open_archive(draft.path, draft.scratch, settings.ZIP_COMMAND) as archive,
+    ):
+        if job.task == "package_datastore":
+            return _pack_rows(job, client, archive, settings, report, rows_at_most)
+        if job.task == "package_url":
+            return _pack_file(job, client, archive, settings, report)
+    raise BadRequestError(f"There is no task {job.task}.")
+
+
+def _pack_rows(
+    job: Job,
+    client: Client,
+    archive: Archive,
+    settings: Settings,
+    report: Report,
+    rows_at_most: int | None,
+) -> tuple[str, int]:
+    source = Datastore(job, client, settings.PAGE_SIZE)
+    report.planned(source.total, None)
+    if rows_at_most is not None and source.total > rows_at_most:
+        raise SlowRequest(source.total)
+    with WRITERS[job.format](archive, source.fields) as writer:
+        for page in source.pages(writer.records_format):
+            writer.write(page)
+            report.progress(source.rows_read, source.bytes_read)
+    source.prove_complete()
+    return f"{job.resource_id}.zip", source.rows_read
+
+
+def _pack_file(
+    job: Job, client: Client, archive: Archive, settings: Settings, report: Report
+) -> tuple[str, None]:
+    source = RemoteFile(job, client, settings.CKAN_HOSTS)
+    report.planned(None, source.size)
+    with archive.member(source.name) as member:
+        for chunk in source.chunks():
+            member.write(chunk)
+            report.progress(0, source.bytes_read)
+    source.prove_complete()
+    return f"{source.name}.zip", None
+
+
+@dataclasses.dataclass
+class _Progress:
+    """Tells one callable what a Report is told."""
+
+    callback: Callable[[int, int | None], None]
+    total: int | None = None
+
+    def planned(self, rows: int | None, size: int | None) -> None:
+        self.total = size if rows is None else rows
+        self.callback(0, self.total)
+
+    def progress(self, rows: int, size: int) -> None:
+        self.callback(rows or size, self.total)

@@ -1,0 +1,80 @@
+"""Fixtures that start the real things: a service in its own folder, a CKAN, a mail server."""
+
+import glob
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fake_ckan import FakeCkan
+from tests.services import Service, running_service
+from tests.sinks import Sink
+
+StartService = Callable[..., Service]
+
+
+@pytest.fixture
+def ckan() -> Iterator[FakeCkan]:
+    """A CKAN with the penguins that listens, and misbehaves when told to."""
+    with FakeCkan() as fake:
+        yield fake
+
+
+@pytest.fixture
+def smtp() -> Iterator[Sink]:
+    """A mail server that keeps what it gets."""
+    with Sink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def start_service(tmp_path: Path, smtp: Sink) -> Iterator[StartService]:
+    """Starts a service with the settings given, which mails to ``smtp``."""
+    with ExitStack() as stack:
+
+        def start(**settings: Any) -> Service:
+            return stack.enter_context(running_service(tmp_path / "service", **smtp.settings, **settings))
+
+        yield start
+
+
+@pytest.fixture
+def service(start_service: StartService) -> Service:
+    """A service with the defaults."""
+    return start_service()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of an empty database on a PostgreSQL of our own."""
+    programs = sorted(glob.glob("/usr/lib/postgresql/*/bin/pg_ctl"))
+    if not programs:
+        pytest.skip("PostgreSQL is not installed")
+    if os.getuid() == 0 and not shutil.which("runuser"):
+        pytest.skip("PostgreSQL does not run as root, and there is no runuser")
+    # Not in pytest's folder, which nobody but its owner may enter.
+    folder = Path(tempfile.mkdtemp(prefix="ckanpackager-postgresql-"))
+    become = []
+    if os.getuid() == 0:
+        become = ["runuser", "-u", "postgres", "--"]
+        shutil.chown(folder, "postgres")
+    programs_folder, data = Path(programs[-1]).parent, folder / "data"
+
+    def run(program: str, *arguments: str) -> None:
+        command = [*become, programs_folder / program, "-D", data, *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+
+    run("initdb", "-A", "trust", "-U", "tester", "-E", "UTF8")
+    options = f"-c listen_addresses='' -k {folder} -c fsync=off"
+    run("pg_ctl", "-w", "-o", options, "-l", f"{folder}/log", "start")
+    try:
+        yield f"postgresql://tester@/postgres?host={folder}"
+    finally:
+        run("pg_ctl", "-w", "-m", "immediate", "stop")
+        shutil.rmtree(folder)

@@ -1,0 +1,486 @@
+"""The main job from end to end: a real service, its workers, a CKAN that listens, a mail server."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from ckanpackager.demo.ckan import PENGUINS, penguins
+from ckanpackager.demo.table import Resource
+from tests.conftest import StartService
+from tests.fake_ckan import FakeCkan, a_page, page_from
+from tests.services import TIMEOUT, Service, children, is_alive
+from tests.sinks import DROP, Sink
+
+VISITOR = "visitor@localhost.example"
+
+
+def ask(ckan: FakeCkan, **parameters: Any) -> dict[str, Any]:
+    return {"resource_id": PENGUINS, "api_url": ckan.api_url, **parameters}
+
+
+def download(url: str) -> zipfile.ZipFile:
+    answer = requests.get(url, timeout=TIMEOUT)
+    assert answer.status_code == 200
+    archive = zipfile.ZipFile(io.BytesIO(answer.content))
+    assert archive.testzip() is None
+    return archive
+
+
+def rows(url: str, member: str = "resource.csv", delimiter: str = ",") -> list[list[str]]:
+    archive = download(url)
+    assert archive.namelist() == [member]
+    text = archive.read(member).decode()
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+
+
+def link(sink: Sink, number: int = 1) -> str:
+    """The link in the mail that came as the n-th."""
+    found = re.search(r"http://\S+/download/\S+", sink.wait_for(number)[number - 1].text)
+    assert found is not None
+    return found[0]
+
+
+# ------------------------------------------------------------- the main job
+
+
+def test_a_visitor_gets_every_row_by_mail(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
+    job_id = service.submit(**ask(ckan))
+    header, *data = rows(link(smtp))
+    assert header == ["_id", *(column.id for column in penguins().columns)]
+    assert [int(row[0]) for row in data] == list(range(1, 345))
+    mail = smtp.wait_for(1)[0]
+    assert mail.recipients == (VISITOR,)
+    assert mail.message["Subject"] == f"Resource from {ckan.host}:{ckan.port}"
+    job = service.wait_for(job_id)
+    assert (job["state"], job["rows_done"], job["rows_total"]) == ("done", 344, 344)
+    assert service.events(job_id) == ["queued", "running", "built", "done"]
+    assert service.post("/statistics").json()["totals"][PENGUINS] == {"emails": 1, "requests": 1, "errors": 0}
+
+
+@pytest.mark.parametrize(
+    ("format_", "member", "delimiter"), [("csv", "resource.csv", ","), ("tsv", "resource.tsv", "\t")]
+)
+def test_a_format_is_what_was_asked_for(
+    service: Service, ckan: FakeCkan, smtp: Sink, format_: str, member: str, delimiter: str
+) -> None:
+    service.submit(**ask(ckan, format=format_, limit=3))
+    table = rows(link(smtp), member, delimiter)
+    assert len(table) == 4
+    assert table[1][:4] == ["1", "PAL0708", "1", "Adelie Penguin (Pygoscelis adeliae)"]
+
+
+def test_odd_tables_come_as_they_are(service: Service, smtp: Sink) -> None:
+    names = ['naïve, "quoted"', "日本", "n", "doc", "flag"]
+    types = ["text", "text", "numeric", "json", "bool"]
+    data = [
+        ['line\nbreak, "quotes"', "\t tab", "51.4960000", {"a": [1, None]}, True],
+        [None, "", "12345678901234567890.123456789", None, False],
+        ["é😀", "=1+1", None, "text", None],
+    ]
+    odd = Resource("odd", zip(names, types, strict=True), data)
+    empty = Resource("empty", [("a", "text")])
+    with FakeCkan([odd, empty, Resource("one", [("ä", "text")], [["x"]])]) as ckan:
+        first = service.submit(**ask(ckan, resource_id="odd"))
+        service.wait_for(first, "done")
+        assert rows(link(smtp)) == [
+            ["_id", *names],
+            ["1", 'line\nbreak, "quotes"', "\t tab", "51.4960000", '{"a": [1, null]}', "t"],
+            ["2", "", "", "12345678901234567890.123456789", "null", "f"],
+            ["3", "é😀", "=1+1", "", '"text"', ""],
+        ]
+        second = service.submit(**ask(ckan, resource_id="empty"))
+        service.wait_for(second, "done")
+        assert rows(link(smtp, 2)) == [["_id", "a"]]
+        third = service.submit(**ask(ckan, resource_id="one"))
+        service.wait_for(third, "done")
+        assert rows(link(smtp, 3)) == [["_id", "ä"], ["1", "x"]]
+
+
+def test_a_limit_of_nothing_gives_the_header_alone(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
+    service.submit(**ask(ckan, limit=0, filters=json.dumps({"Island": ["Atlantis"]})))
+    assert len(rows(link(smtp))) == 1
+    assert not ckan.pages
+
+
+def test_a_file_comes_as_it_is(start_service: StartService, ckan: FakeCkan, smtp: Sink) -> None:
+    ckan.token = "the-key"
+    service = start_service(CKAN_HOSTS=[f"{ckan.host}:{ckan.port}"])
+    content = os.urandom(3_000_000)
+    url = ckan.upload("naïve data.bin", content, private=True)
+    service.submit("package_url", resource_id="r", resource_url=url, key="the-key")
+    archive = download(link(smtp))
+    assert archive.namelist() == ["naïve data.bin"]
+    assert archive.read("naïve data.bin") == content
+
+
+# ------------------------------------------------------------- what the extension posts
+
+
+def test_the_posts_of_the_extension_are_answered_and_carried_out(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink
+) -> None:
+    """Byte for byte as ckanext-ckanpackager 2.2.9 sends them, but for the addresses and the secret."""
+    service = start_service(
+        SECRET="8ba6d280d4ce9a416e9b604f3f0ebb-changed", SUCCESS_MESSAGE="Please wait, ö!"
+    )
+    columns = [("genus", "text"), ("Barcode label", "text"), ("sex", "text"), ("year", "int4")]
+    plants = [
+        ["Rosa", "NHMUK010000001", "", 1758],
+        ["Carabus", "NHMUK010000001", "", 1900],
+        ["Rosa", "x", "", 1],
+    ]
+    ckan.add(Resource("48cf7ddd-0bab-4a04-8c2f-162b57fa788c", columns, plants))
+    api_url = f"http%3A%2F%2F127.0.0.1%3A{ckan.port}%2Fapi%2Faction%2Fdatastore_search"
+    file_url = ckan.upload("numbers.csv", b"1,2\n").replace(":", "%3A").replace("/", "%2F")
+    start = (
+        "secret=8ba6d280d4ce9a416e9b604f3f0ebb-changed&resource_id=48cf7ddd-0bab-4a04-8c2f-162b57fa788c"
+        "&email=someone%40localhost.example"
+    )
+    filters = (
+        "%7B%22genus%22%3A+%5B%22Rosa%22%2C+%22Carabus%22%5D%2C+%22Barcode+label%22%3A+%5B%22NHMUK010000001"
+        "%22%5D%2C+%22sex%22%3A+%5B%22%22%5D%7D"
+    )
+    posts = [
+        ("/package_datastore", f"{start}&format=csv&api_url={api_url}&limit=300000"),
+        (
+            "/package_datastore",
+            f"{start}&format=xlsx&api_url={api_url}&filters={filters}&q=Rosa+1758&limit=50&offset=0"
+            "&sort=year+ASC%2Cgenus+DESC",
+        ),
+        (
+            "/package_datastore",
+            f"{start}&format=csv&key=932c3f86-3566-4aee-8f11-f3e50f255683&api_url={api_url}&limit=0",
+        ),
+        ("/package_url", f"{start}&format=csv&resource_url={file_url}"),
+    ]
+    for path, body in posts:
+        answer = requests.post(
+            service.url + path,
+            data=body,
+            headers={
+                "User-Agent": "python-requests/2.32",
+                "Accept-Encoding": "gzip, deflate",
+                "Accept": "*/*",
+                "Connection": "keep-alive",
+                "Content-Type": "application/x-www-form-urlencoded",
+            },
+            timeout=TIMEOUT,
+        )
+        assert answer.status_code == 200
+        # The extension shows `message`; the README of the retired service promised `msg` and `success`.
+        assert answer.json()["message"] == answer.json()["msg"] == "Please wait, ö!"
+        assert (answer.json()["success"], answer.json()["status"]) == (True, "success")
+    mails = smtp.wait_for(4)
+    assert {tuple(mail.recipients) for mail in mails} == {("someone@localhost.example",)}
+    members = [download(link(smtp, number)).namelist() for number in range(1, 5)]
+    assert sorted(members) == [["numbers.csv"], ["resource.csv"], ["resource.csv"], ["resource.xlsx"]]
+    statistics = requests.post(
+        service.url + "/statistics/requests",
+        data="secret=8ba6d280d4ce9a416e9b604f3f0ebb-changed&limit=5&offset=2"
+        "&resource_id=48cf7ddd-0bab-4a04-8c2f-162b57fa788c&email=someone%40localhost.example",
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+        timeout=TIMEOUT,
+    ).json()
+    assert len(statistics["requests"]) == 2
+    assert set(statistics["requests"][0]) == {"email", "resource_id", "timestamp", "count", "domain"}
+
+
+# ------------------------------------------------------------- fast and slow
+
+
+def test_a_request_without_a_limit_is_sized_first(start_service: StartService, ckan: FakeCkan) -> None:
+    service = start_service(SLOW_REQUEST=100)
+    whole = service.submit(**ask(ckan))
+    part = service.submit(**ask(ckan, filters=json.dumps({"Island": "Torgersen"})))
+    given = service.submit(**ask(ckan, limit=101))
+    jobs = {job_id: service.wait_for(job_id) for job_id in (whole, part, given)}
+    assert [job["queue"] for job in jobs.values()] == ["slow", "fast", "slow"]
+    assert service.events(whole) == ["queued", "running", "queued", "running", "built", "done"]
+    assert service.events(part) == ["queued", "running", "built", "done"]
+
+
+def test_slow_requests_do_not_hold_up_fast_ones(start_service: StartService, ckan: FakeCkan) -> None:
+    service = start_service(SLOW_REQUEST=100, SLOW_WORKERS=1, FAST_WORKERS=1)
+    gate = ckan.hold(when=lambda request: a_page(request) and "Dream" not in str(request.body))
+    slow = service.submit(**ask(ckan, limit=344))
+    gate.reached()
+    fast = service.submit(**ask(ckan, filters=json.dumps({"Island": "Dream"}), limit=50))
+    assert service.wait_for(fast)["state"] == "done"
+    assert service.job(slow)["state"] == "running"
+    gate.open()
+    service.wait_for(slow, "done")
+
+
+def test_the_same_request_again_is_answered_from_the_store(
+    service: Service, ckan: FakeCkan, smtp: Sink
+) -> None:
+    first = service.submit(**ask(ckan))
+    service.wait_for(first, "done")
+    asked = len(ckan.requests)
+    second = service.submit(**ask(ckan, email="other@localhost.example"))
+    service.wait_for(second, "done")
+    assert len(ckan.requests) == asked
+    assert link(smtp, 1) == link(smtp, 2)
+    assert smtp.mails[1].recipients == ("other@localhost.example",)
+    third = service.submit(**ask(ckan, key="someone's"))
+    service.wait_for(third, "done")
+    assert link(smtp, 3) != link(smtp, 1)
+
+
+# ------------------------------------------------------------- what goes wrong
+
+
+def test_the_words_of_ckan_reach_the_visitor(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
+    job_id = service.submit(**ask(ckan, resource_id="nope"))
+    job = service.wait_for(job_id)
+    assert job["state"] == "failed"
+    assert 'Not found: Resource "nope" was not found' in job["error"]
+    mail = smtp.wait_for(1)[0]
+    assert 'Resource "nope" was not found' in mail.text
+    assert mail.recipients == (VISITOR,)
+    errors = service.post("/statistics/errors").json()["errors"]
+    assert [(error["email"], error["resource_id"]) for error in errors] == [(VISITOR, "nope")]
+    assert "nope" in errors[0]["message"]
+    assert service.post("/statistics").json()["totals"]["*"] == {"emails": 0, "requests": 0, "errors": 1}
+
+
+def test_a_file_that_is_short_is_never_announced(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
+    ckan.lie(400)
+    job = service.wait_for(service.submit(**ask(ckan)))
+    assert job["state"] == "failed"
+    assert "Only 344 of 400 rows" in job["error"]
+    assert job["download_url"] is None
+    assert "Only 344 of 400 rows" in smtp.wait_for(1)[0].text
+    assert list(service.store.glob("*.zip")) == []
+
+
+def test_a_ckan_that_is_down_makes_jobs_wait(service: Service, ckan: FakeCkan) -> None:
+    ckan.status(404, times=None, body=b'"x"')
+    final = service.submit(**ask(ckan, q="x"))
+    assert service.wait_for(final)["state"] == "failed"
+    host, port = ckan.host, ckan.port
+    ckan.close()
+    waiting = service.submit(resource_id=PENGUINS, api_url=f"http://{host}:{port}/api")
+    service.wait_for_log(rf"job {waiting} queued: waits for its source")
+    assert "refused" in service.job(waiting)["error"]
+
+
+def test_a_mail_server_that_is_down_delays_the_mail(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
+    smtp.answers["CONNECT"] = DROP
+    job_id = service.submit(**ask(ckan))
+    job = service.wait_for(job_id, "built")
+    assert rows(job["download_url"])[0][0] == "_id"
+    service.wait_for_log("mail about it waits")
+    smtp.answers.clear()
+    service.kill()
+    service.start()  # and a restart does not forget it either
+    assert link(smtp).rpartition("/")[2] == job["download_url"].rpartition("/")[2]
+    service.wait_for(job_id, "done")
+
+
+def test_a_killed_worker_costs_no_job(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
+    gate = ckan.hold(when=a_page)
+    job_id = service.submit(**ask(ckan))
+    gate.reached()
+    (worker,) = service.worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    service.wait_for_log(rf"job {job_id} queued: its worker died \(killed \(SIGKILL\)")
+    gate.open()
+    assert service.wait_for(job_id, "done")["rows_done"] == 344
+    assert len(rows(link(smtp))) == 345
+    assert len(smtp.mails) == 1
+    assert leftovers(service) == []
+
+
+def test_a_job_that_kills_its_worker_is_given_up(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink
+) -> None:
+    service = start_service(MAX_ATTEMPTS=1)
+    gate = ckan.hold(when=a_page)
+    job_id = service.submit(**ask(ckan))
+    gate.reached()
+    os.kill(service.worker_pids()[0], signal.SIGKILL)
+    assert "died" in service.wait_for(job_id, "failed")["error"]
+    assert "died" in smtp.wait_for(1)[0].text
+
+
+def test_a_killed_service_loses_no_accepted_job(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
+    gate = ckan.hold(times=None, when=page_from(0))
+    jobs = [
+        service.submit(**ask(ckan, filters=json.dumps({"Island": island}))) for island in ("Dream", "Biscoe")
+    ]
+    jobs += [service.submit(**ask(ckan, q=word)) for word in ("Adelie", "Gentoo", "Chinstrap")]
+    gate.reached()
+    everyone = [service.process.pid, *descendants(service.process.pid)]
+    assert len(everyone) >= 3
+    service.kill()
+    gate.open()
+    ckan.behave()
+    service.start()
+    assert {service.wait_for(job_id)["state"] for job_id in jobs} == {"done"}
+    assert len(smtp.wait_for(5)) == 5
+    assert not [pid for pid in everyone if is_alive(pid)]
+    assert leftovers(service) == []
+
+
+def test_a_killed_forkserver_costs_no_job(service: Service, ckan: FakeCkan) -> None:
+    gate = ckan.hold(when=a_page)
+    job_id = service.submit(**ask(ckan))
+    gate.reached()
+    (worker,) = service.worker_pids()
+    forkserver = parent(worker)
+    assert forkserver != service.process.pid
+    os.kill(forkserver, signal.SIGKILL)
+    service.wait_for_log(rf"job {job_id} queued: its worker died")
+    gate.open()
+    service.wait_for(job_id, "done")
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def descendants(pid: int) -> list[int]:
+    found = children(pid)
+    return [*found, *(below for child in found for below in descendants(child))]
+
+
+def leftovers(service: Service) -> list[str]:
+    """What lies in the folders of work in progress."""
+    drafts = (service.store / ".drafts").iterdir()
+    scratch = [path for corner in service.scratch.iterdir() for path in corner.iterdir()]
+    return [str(path) for path in (*drafts, *scratch)]
+
+
+# ------------------------------------------------------------- being stopped
+
+
+def test_sigterm_lets_what_runs_finish(service: Service, ckan: FakeCkan) -> None:
+    gate = ckan.hold(when=a_page)
+    job_id = service.submit(**ask(ckan))
+    gate.reached()
+    service.process.send_signal(signal.SIGTERM)
+    service.wait_for_log("SIGTERM: stopping")
+    refused = service.post("/package_datastore", email=VISITOR, **ask(ckan, q="x"))
+    assert (refused.status_code, refused.json()["error"]) == (503, "UnavailableError")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert service.job(job_id)["state"] == "running"
+    gate.open()
+    service.wait_for_log(rf"job {job_id} built")
+    assert service.process.wait(TIMEOUT) == 0
+
+
+def test_sigterm_hands_back_what_does_not_finish(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink
+) -> None:
+    service = start_service(STOP_GRACE=0)
+    gate = ckan.hold(when=a_page)
+    job_id = service.submit(**ask(ckan))
+    gate.reached()
+    assert service.stop() == 0
+    service.wait_for_log(rf"job {job_id} queued: the service is stopping")
+    assert leftovers(service) == []
+    gate.open()
+    service.start()
+    service.wait_for(job_id, "done")
+    assert len(rows(link(smtp))) == 345
+
+
+def test_two_services_do_not_share_a_store(service: Service) -> None:
+    second = subprocess.run(
+        [Path(service.process.args[0])],
+        env={**os.environ, "CKANPACKAGER_CONFIG": str(service.folder / "settings.py")},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert second.returncode == os.EX_CONFIG
+    assert "in use by another ckanpackager-service" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+# ------------------------------------------------------------- the admin's hands
+
+
+def test_a_running_job_can_be_cancelled(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
+    gate = ckan.hold(when=a_page)
+    job_id = service.submit(**ask(ckan))
+    gate.reached()
+    (worker,) = service.worker_pids()
+    answer = service.post(f"/jobs/{job_id}/cancel").json()
+    assert answer["job"]["state"] == "cancelled"
+    other = service.submit(**ask(ckan, q="Adelie"))
+    service.wait_for(other, "done")
+    gate.open()
+    assert [mail.text.count("/download/") for mail in smtp.wait_for(1)] == [1]
+    assert not is_alive(worker)
+    assert leftovers(service) == []
+    assert service.post(f"/jobs/{job_id}/cancel").status_code == 409
+    assert service.post("/status").json()["queue_length"] == 0
+
+
+def test_a_failed_job_can_be_tried_again(service: Service, ckan: FakeCkan) -> None:
+    ckan.lie(400, times=2)
+    job_id = service.submit(**ask(ckan))
+    service.wait_for(job_id, "failed")
+    ckan.behave()
+    assert service.post(f"/jobs/{job_id}/retry").status_code == 200
+    service.wait_for(job_id, "done")
+    assert service.post(f"/jobs/{job_id}/retry").status_code == 409
+    shown = service.post("/jobs", state="done").json()
+    assert (shown["total"], shown["jobs"][0]["id"], shown["jobs"][0]["email"]) == (1, job_id, VISITOR)
+    assert "email" not in service.job(job_id)
+
+
+def test_clearing_the_caches_removes_packages(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
+    service.wait_for(service.submit(**ask(ckan)), "done")
+    kept = service.post("/clear_caches", expired="true").json()
+    assert (kept["removed"], kept["freed"]) == (0, 0)
+    answer = service.post("/clear_caches").json()
+    assert answer["removed"] == 1
+    assert answer["freed"] > 1000
+    assert list(service.store.glob("*.zip")) == []
+    gone = requests.get(link(smtp), timeout=TIMEOUT)
+    assert (gone.status_code, "has been removed" in gone.text) == (410, True)
+    again = service.submit(**ask(ckan))
+    service.wait_for(again, "done")
+    assert len(rows(link(smtp, 2))) == 345
+
+
+# ------------------------------------------------------------- ways to pack
+
+
+def test_a_zip_command_is_used_where_it_is_set(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink
+) -> None:
+    service = start_service(ZIP_COMMAND="/usr/bin/zip -9 -j {output} {input}")
+    service.wait_for(service.submit(**ask(ckan)), "done")
+    assert len(rows(link(smtp))) == 345
+    assert leftovers(service) == []
+
+
+def test_a_zip_command_that_fails_fails_the_job(start_service: StartService, ckan: FakeCkan) -> None:
+    service = start_service(ZIP_COMMAND="/bin/sh -c 'echo no room >&2; exit 3' {output} {input}")
+    job = service.wait_for(service.submit(**ask(ckan)))
+    assert job["state"] == "failed"
+    assert "no room" in job["error"]
+    assert leftovers(service) == []
+
+
+def test_no_secret_or_key_is_logged(start_service: StartService, ckan: FakeCkan) -> None:
+    service = start_service(DEBUG=True)
+    service.wait_for(service.submit(**ask(ckan, key="a-very-private-key")), "done")
+    service.wait_for(service.submit(**ask(ckan, key="a-very-private-key", resource_id="no")), "failed")
+    service.post("/status", secret="a wrong secret")
+    for word in ("a-very-private-key", service.settings["SECRET"], "a wrong secret", VISITOR):
+        assert word not in service.log

@@ -1,0 +1,434 @@
+"""What becomes of a job, one transition at a time, in a real database."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+
+from ckanpackager import stats
+from ckanpackager.database import open_database
+from ckanpackager.errors import ConflictError, GoneError, NotFoundError
+from ckanpackager.form import Form
+from ckanpackager.job import Job
+from ckanpackager.jobs import models
+from ckanpackager.jobs.outbox import Outbox
+from ckanpackager.jobs.table import FAST, SLOW, Claim, JobTable
+from ckanpackager.settings import Settings
+from ckanpackager.stats import Statistics
+from ckanpackager.store import Package, Store
+
+DAY = 86400
+
+
+class Bench:
+    """A table with its store, and shorthands for what services do with it."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.settings = Settings.from_mapping(
+            {
+                "SECRET": "of these tests",
+                "STATS_DB": f"sqlite:///{folder}/stats.db",
+                "STORE_DIRECTORY": str(folder / "store"),
+                "TEMP_DIRECTORY": str(folder / "temp"),
+                "SLOW_REQUEST": 1000,
+                "PUBLIC_URL": "https://packages.example",
+                **changes,
+            }
+        )
+        self.store = Store(self.settings.STORE_DIRECTORY, self.settings.TEMP_DIRECTORY)
+        self.store.prepare()
+        self.database = open_database(self.settings.STATS_DB, (*stats.MODELS, *models.MODELS))
+        self.statistics = Statistics(self.settings.ANONYMIZE_EMAILS, self.settings.SECRET)
+        self.table = JobTable(self.database, self.settings, self.store, self.statistics)
+        self.outbox = Outbox(self.table, self.settings)
+
+    def accept(self, now: float = 0, **parameters: Any) -> str:
+        form = {
+            "resource_id": "r",
+            "email": "visitor@localhost.example",
+            "api_url": "http://ckan.example/api/3/action/datastore_search",
+            **parameters,
+        }
+        return self.table.accept(Job.from_form("package_datastore", Form(form)), now)
+
+    def claim(self, queue: str = FAST, now: float = 0) -> Claim:
+        claim = self.table.claim(queue, now)
+        assert claim is not None
+        return claim
+
+    def build(self, claim: Claim, now: float = 0) -> bool:
+        self.store.path(claim.zip_file_name).write_bytes(b"12345")
+        package = Package(claim.zip_file_name, "r.zip", 5, "0" * 64, 3)
+        return self.table.built(claim, package, now)
+
+    def state(self, job_id: str) -> str:
+        return str(self.table.view(job_id)["state"])
+
+    def mail(self, now: float = 0) -> None:
+        delivery = self.outbox.claim(now)
+        assert delivery is not None
+        self.outbox.sent(delivery, now)
+
+    def finish(self, now: float = 0, **parameters: Any) -> str:
+        job_id = self.accept(now, **parameters)
+        self.build(self.claim(now=now), now)
+        self.mail(now)
+        return job_id
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A bench on either database."""
+    on_postgresql = request.param == "postgresql"
+    bench = Bench(tmp_path, **({"STATS_DB": request.getfixturevalue("postgresql")} if on_postgresql else {}))
+    yield bench
+    if on_postgresql:
+        bench.database.drop_tables((*stats.MODELS, *models.MODELS))
+    bench.database.close()
+
+
+@pytest.fixture
+def on_sqlite(tmp_path: Path) -> Iterator[Bench]:
+    """A bench on SQLite."""
+    bench = Bench(tmp_path)
+    yield bench
+    bench.database.close()
+
+
+def test_a_job_goes_from_accepted_to_done(bench: Bench) -> None:
+    job_id = bench.accept(now=1)
+    assert bench.state(job_id) == "queued"
+    claim = bench.claim(now=2)
+    assert (bench.state(job_id), claim.id) == ("running", job_id)
+    assert bench.build(claim, now=3)
+    assert bench.state(job_id) == "built"
+    bench.mail(now=4)
+    job = bench.table.view(job_id)
+    assert (job["state"], job["created"], job["started"], job["finished"]) == ("done", 1, 2, 4)
+    assert job["download_url"] == f"https://packages.example/download/{claim.zip_file_name}"
+    assert [(event["timestamp"], event["state"]) for event in bench.table.events(job_id)] == [
+        (1, "queued"),
+        (2, "running"),
+        (3, "built"),
+        (4, "done"),
+    ]
+
+
+def test_what_is_accepted_is_in_the_file_before_anyone_hears_of_it(on_sqlite: Bench, tmp_path: Path) -> None:
+    job_id = on_sqlite.accept()
+    other = peewee.SqliteDatabase(tmp_path / "stats.db")
+    assert other.execute_sql("select id, state from jobs").fetchall() == [(job_id, "queued")]
+    other.close()
+    assert on_sqlite.database.execute_sql("pragma synchronous").fetchone() == (2,)  # FULL
+
+
+def test_jobs_are_carried_out_in_their_order(bench: Bench) -> None:
+    jobs = [bench.accept(resource_id=f"r{number}") for number in range(3)]
+    assert [bench.table.view(job_id)["position"] for job_id in jobs] == [1, 2, 3]
+    assert [bench.claim().id for _ in jobs] == jobs
+    assert bench.table.claim(FAST, 0) is None
+
+
+@pytest.mark.parametrize(("limit", "queue"), [(1000, FAST), (1001, SLOW), (0, FAST), (None, FAST)])
+def test_the_limit_divides_fast_from_slow(bench: Bench, limit: int | None, queue: str) -> None:
+    # An offset makes a request no smaller.
+    job_id = bench.accept(limit=limit, offset=500)
+    assert bench.table.view(job_id)["queue"] == queue
+
+
+def test_a_job_that_turns_out_to_be_slow_waits_for_the_slow_pool(bench: Bench) -> None:
+    job_id = bench.accept()
+    bench.table.move_to_slow(bench.claim(), 5000, 0)
+    assert bench.table.claim(FAST, 0) is None
+    assert bench.claim(SLOW).id == job_id
+    assert bench.table.view(job_id)["rows_total"] == 5000
+
+
+def test_the_same_request_is_built_once_and_mailed_to_each(bench: Bench) -> None:
+    first = bench.accept(email="a@localhost.example")
+    second = bench.accept(email="b@localhost.example")
+    other = bench.accept(q="other")
+    claim = bench.claim()
+    assert bench.claim().id == other  # the second waits for the first, and holds nobody up
+    assert bench.table.claim(FAST, 0) is None
+    bench.build(claim)
+    assert bench.table.claim(FAST, 0) is None
+    assert {bench.state(first), bench.state(second)} == {"built"}
+    notices = []
+    while (delivery := bench.outbox.claim(0)) is not None:
+        notices.append(delivery.notice)
+    assert [notice.email for notice in notices] == ["a@localhost.example", "b@localhost.example"]
+    assert {notice.zip_file_name for notice in notices} == {claim.zip_file_name}
+
+
+def test_a_package_made_lately_is_used_again_at_once(bench: Bench) -> None:
+    done = bench.finish(now=0)
+    again = bench.accept(now=bench.settings.CACHE_TIME - 1, email="b@localhost.example")
+    assert bench.state(again) == "built"
+    assert bench.table.view(again)["download_url"] == bench.table.view(done)["download_url"]
+
+
+@pytest.mark.parametrize("parameters", [{"key": "private"}, {"limit": 5}, {"filters": '{"a": 1}'}])
+def test_a_package_is_not_used_for_another_request(bench: Bench, parameters: dict[str, Any]) -> None:
+    bench.finish()
+    assert bench.state(bench.accept(**parameters)) == "queued"
+
+
+def test_a_package_that_is_too_old_or_gone_is_not_used_again(bench: Bench) -> None:
+    job_id = bench.finish(now=0)
+    assert bench.state(bench.accept(now=bench.settings.CACHE_TIME)) == "queued"
+    name = bench.table.view(job_id)["download_url"].rpartition("/")[2]
+    bench.store.path(name).write_bytes(b"cut")
+    assert bench.state(bench.accept(now=1)) == "queued"
+    bench.store.path(name).unlink()
+    assert bench.state(bench.accept(now=1)) == "queued"
+
+
+def test_a_late_report_changes_nothing(bench: Bench) -> None:
+    job_id = bench.accept()
+    late = bench.claim()
+    bench.table.worker_lost(late, "killed", 0)
+    now = bench.claim()
+    assert not bench.build(late)
+    bench.table.failed(late, "too late", 0)
+    bench.table.worker_lost(late, "killed again", 0)
+    bench.table.hand_back(late, "too late", 0)
+    bench.table.source_unavailable(late, "too late", 0)
+    bench.table.move_to_slow(late, 10**6, 0)
+    assert bench.state(job_id) == "running"
+    assert bench.build(now)
+
+
+def test_a_job_whose_worker_dies_is_tried_again_and_not_for_ever(bench: Bench) -> None:
+    job_id = bench.accept()
+    now = 0.0
+    for _ in range(bench.settings.MAX_ATTEMPTS - 1):
+        now += 60
+        bench.table.worker_lost(bench.claim(now=now), "killed", now)
+        assert bench.state(job_id) == "queued"
+    bench.table.worker_lost(bench.claim(now=now + 60), "killed", now + 60)
+    assert bench.state(job_id) == "failed"
+    assert "died 3 times, last killed" in bench.table.view(job_id)["error"]
+    delivery = bench.outbox.claim(now)
+    assert delivery is not None
+    assert (delivery.notice.kind, delivery.notice.error) == ("failed", bench.table.view(job_id)["error"])
+
+
+def test_being_stopped_is_not_held_against_a_job(bench: Bench) -> None:
+    job_id = bench.accept()
+    for _ in range(10):
+        bench.table.hand_back(bench.claim(), "the service is stopping", 0)
+    assert bench.state(job_id) == "queued"
+
+
+def test_a_job_waits_for_a_source_that_is_down_and_fails_at_last(bench: Bench) -> None:
+    job_id = bench.accept()
+    now, tries = 0.0, 0
+    while bench.state(job_id) != "failed":
+        assert now < 2 * bench.settings.SOURCE_RETRY_TIME
+        while (claim := bench.table.claim(FAST, now)) is None:
+            now += 10
+        bench.table.source_unavailable(claim, "CKAN is down", now)
+        tries += 1
+    assert now >= bench.settings.SOURCE_RETRY_TIME
+    assert 5 < tries < 100
+    assert bench.table.view(job_id)["error"] == "CKAN is down"
+
+
+def test_a_source_that_came_back_is_given_its_whole_patience_again(bench: Bench) -> None:
+    job_id = bench.accept()
+    bench.table.source_unavailable(bench.claim(), "down", 0)
+    assert bench.table.view(job_id)["error"] == "down"
+    bench.build(bench.claim(now=10), 10)
+    assert bench.table.view(job_id)["error"] is None
+
+
+def test_cancelling_ends_a_job_wherever_it_is(bench: Bench) -> None:
+    waiting, running = bench.accept(resource_id="w"), bench.accept(resource_id="r")
+    assert bench.table.cancel(waiting, 1) is None
+    claim = bench.claim()
+    assert claim.id == running
+    assert bench.table.cancel(running, 1) == claim.lease
+    assert not bench.build(claim)
+    built = bench.accept(resource_id="b")
+    bench.build(bench.claim())
+    bench.table.cancel(built, 1)
+    assert bench.outbox.claim(1) is None
+    assert {bench.state(job_id) for job_id in (waiting, running, built)} == {"cancelled"}
+    with pytest.raises(ConflictError, match="only an unfinished job"):
+        bench.table.cancel(waiting, 2)
+    with pytest.raises(NotFoundError):
+        bench.table.cancel("0" * 32, 2)
+
+
+def test_a_failed_job_can_be_tried_again(bench: Bench) -> None:
+    job_id = bench.accept(key="k")
+    bench.table.failed(bench.claim(), "CKAN said no", 1)
+    bench.mail(now=2)
+    bench.table.retry(job_id, 3)
+    claim = bench.claim(now=3)
+    assert (claim.id, claim.job.key) == (job_id, "k")
+    bench.build(claim)
+    bench.mail()
+    assert bench.state(job_id) == "done"
+    with pytest.raises(ConflictError, match="only a failed job"):
+        bench.table.retry(job_id, 4)
+
+
+def test_a_restart_goes_on_with_what_was_under_way(bench: Bench) -> None:
+    running, waiting = bench.accept(resource_id="a"), bench.accept(resource_id="b")
+    claim = bench.claim()
+    # Killed between giving the package its name and writing that down:
+    bench.store.path(claim.zip_file_name).write_bytes(b"12345")
+    built = bench.accept(resource_id="c")
+    bench.table.claim(FAST, 0)
+    bench.build(bench.claim())
+    assert bench.outbox.claim(0) is not None  # killed in mid-mail
+    bench.table.recover(5)
+    assert not bench.store.path(claim.zip_file_name).exists()
+    assert [bench.state(job_id) for job_id in (running, waiting, built)] == ["queued", "queued", "built"]
+    again = bench.outbox.claim(5)
+    assert again is not None
+    assert again.notice.job_id == built
+
+
+def test_after_a_restart_nothing_is_announced_that_the_store_has_lost(bench: Bench) -> None:
+    done = bench.finish(resource_id="a")
+    built = bench.accept(resource_id="b")
+    bench.build(bench.claim())
+    for path in bench.store.folder.glob("*.zip"):
+        path.unlink()
+    bench.table.recover(5)
+    assert (bench.state(done), bench.state(built)) == ("expired", "queued")
+    assert bench.outbox.claim(5) is None
+
+
+def test_a_mail_server_that_is_down_delays_the_mail_and_loses_nothing(bench: Bench) -> None:
+    job_id = bench.accept()
+    bench.build(bench.claim())
+    now, tries = 0.0, 0
+    while now < bench.settings.MAIL_RETRY_TIME / 2:
+        if (delivery := bench.outbox.claim(now)) is not None:
+            tries += 1
+            bench.outbox.delayed(delivery, "connection refused", now)
+        now += 60
+    assert bench.state(job_id) == "built"
+    assert 10 < tries < 200
+    now += 3600
+    bench.mail(now)
+    assert bench.state(job_id) == "done"
+
+
+@pytest.mark.parametrize("how", ["refused", "delayed for too long"])
+def test_a_mail_that_cannot_be_delivered_is_said_and_the_package_stays(bench: Bench, how: str) -> None:
+    job_id = bench.accept()
+    bench.build(bench.claim())
+    delivery = bench.outbox.claim(0)
+    assert delivery is not None
+    if how == "refused":
+        bench.outbox.refused(delivery, "550 no such user", 1)
+    else:
+        bench.outbox.delayed(delivery, "550 no such user", bench.settings.MAIL_RETRY_TIME)
+    job = bench.table.view(job_id)
+    assert job["state"] == "failed"
+    assert job["error"] == "The package is ready, but the e-mail could not be sent: 550 no such user"
+    assert job["download_url"]
+    assert bench.statistics.totals()["*"] == {"emails": 1, "requests": 1, "errors": 1}
+    bench.table.retry(job_id, 2)
+    assert bench.state(job_id) == "built"  # nothing is built again
+
+
+def test_what_is_old_is_removed_and_its_job_says_so(bench: Bench) -> None:
+    old, new = bench.finish(now=0, resource_id="a"), bench.finish(now=DAY, resource_id="b")
+    now = bench.settings.KEEP_TIME
+    url = bench.table.view(old)["download_url"]
+    names = bench.table.remove_packages(now)
+    assert names == [url.rpartition("/")[2]]
+    assert (bench.state(old), bench.state(new)) == ("expired", "done")
+    assert bench.table.view(old)["download_url"] is None
+    bench.store.remove(names)
+    with pytest.raises(GoneError):
+        bench.table.package(names[0])
+    with pytest.raises(NotFoundError):
+        bench.table.package("never-was.zip")
+
+
+def test_what_is_still_to_be_announced_or_linked_to_is_kept(bench: Bench) -> None:
+    linked = bench.finish(resource_id="a")
+    name = bench.table.view(linked)["download_url"].rpartition("/")[2]
+    (bench.store.folder / "newest.zip").symlink_to(name)
+    built = bench.accept(resource_id="b")
+    bench.build(bench.claim())
+    assert bench.table.remove_packages(10**9, cutoff=10**9) == []
+    assert (bench.state(linked), bench.state(built)) == ("done", "built")
+    # The caches were to be cleared: what is kept is not handed to anybody else.
+    assert bench.state(bench.accept(resource_id="b")) == "queued"
+
+
+def test_packages_that_the_retired_service_left_are_removed_when_they_are_old(bench: Bench) -> None:
+    for name, modified in (("old.zip", 0), ("new.zip", 8 * DAY), ("notes.txt", 0)):
+        path = bench.store.folder / name
+        path.write_bytes(b"x")
+        os.utime(path, (modified, modified))
+    running = bench.accept()
+    just_named = bench.store.path(bench.claim().zip_file_name)
+    just_named.write_bytes(b"12345")
+    os.utime(just_named, (0, 0))
+    assert bench.table.remove_packages(8 * DAY) == ["old.zip"]
+    assert bench.state(running) == "running"
+
+
+def test_a_finished_job_forgets_the_key(bench: Bench) -> None:
+    job_id = bench.accept(key="very-private")
+    assert "very-private" in models.JobRow.get(id=job_id).request
+    bench.build(bench.claim())
+    bench.mail()
+    assert "very-private" not in models.JobRow.get(id=job_id).request
+    failed = bench.accept(key="very-private", q="x")
+    bench.table.failed(bench.claim(), "no", 0)
+    bench.table.remove_packages(bench.settings.KEEP_TIME + 1)
+    assert "very-private" not in models.JobRow.get(id=failed).request
+
+
+def test_with_anonymized_addresses_none_stays_behind(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ANONYMIZE_EMAILS=True)
+    job_id = bench.finish(email="Visitor@localhost.example")
+    bench.finish(email="visitor@localhost.example", resource_id="other")
+    assert bench.statistics.totals()["*"]["emails"] == 1
+    assert (
+        bench.statistics.requests(0, 9, None, "VISITOR@localhost.example")[0]["domain"] == "localhost.example"
+    )
+    assert "@" not in bench.table.view(job_id, private=True)["email"]
+    rows = bench.database.execute_sql("select request from jobs union all select email from requests")
+    assert not [text for (text,) in rows if "isitor@" in text]
+    bench.database.close()
+
+
+def test_the_counts_are_those_of_the_rows(bench: Bench) -> None:
+    bench.finish(resource_id="done")
+    for number in range(3):
+        bench.accept(resource_id=f"r{number}")
+    bench.accept(limit=5000)
+    bench.claim()
+    assert bench.table.counts() == {
+        "queue_length": 4,
+        "processed_requests": 1,
+        "pools": {"fast": {"running": 1, "waiting": 2}, "slow": {"running": 0, "waiting": 1}},
+    }
+    jobs, total = bench.table.page("queued", 1, 1)
+    assert (len(jobs), total) == (1, 3)
+    assert jobs[0]["resource_id"] == "r2"
+
+
+def test_a_database_that_is_locked_refuses_instead_of_forgetting(on_sqlite: Bench, tmp_path: Path) -> None:
+    on_sqlite.database.execute_sql("pragma busy_timeout = 1")
+    other = peewee.SqliteDatabase(tmp_path / "stats.db", timeout=0)
+    with other.atomic("EXCLUSIVE"), pytest.raises(peewee.OperationalError):
+        on_sqlite.accept()
+    other.close()
+    assert on_sqlite.table.counts()["queue_length"] == 0
+    on_sqlite.accept()
+    assert on_sqlite.table.counts()["queue_length"] == 1
