@@ -34,7 +34,7 @@ from ckanpackager.database import DatabaseThread
 from ckanpackager.errors import PackagerError, SettingsError
 from ckanpackager.jobs import models
 from ckanpackager.jobs.outbox import Outbox
-from ckanpackager.jobs.pools import Supervisor
+from ckanpackager.jobs.pools import Supervisor, start_forkserver
 from ckanpackager.jobs.queue import JobQueue
 from ckanpackager.jobs.table import JobTable
 from ckanpackager.logs import start_logging
@@ -68,6 +68,7 @@ async def serve(settings: Settings) -> None:
     Raises SettingsError when it cannot start, and WorkersCannotStartError when it cannot work.
     """
     settings.prepare()
+    start_forkserver("ckanpackager.service")
     store = Store(settings.STORE_DIRECTORY, settings.TEMP_DIRECTORY)
     store.prepare()
     database = DatabaseThread()
