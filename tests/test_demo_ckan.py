@@ -1,8 +1,10 @@
 """The CKAN of the demo and of the tests: held to what real ones answered, and to what the tests rely on."""
 
+import contextlib
 import csv
 import datetime
 import email.message
+import http.client
 import io
 import json
 import math
@@ -209,8 +211,10 @@ def test_a_query_string_and_a_form_ask_the_same_as_json() -> None:
         by_url = requests.get(ckan.api_url, params={**asked, "fields": ["letter", "n"]}, timeout=10).json()[
             "result"
         ]
+        empty = requests.post(ckan.api_url, data={**asked, "filters": ""}, timeout=10)
         by_json = search(ckan, filters={"n": [1, 2]}, limit=2, offset=1, fields=["letter", "n"])
     assert by_form == by_url == by_json
+    assert empty.json()["error"]["filters"] == ["Cannot parse JSON"]
     assert by_json["records"] == [{"letter": "e", "n": 1}, {"letter": "f", "n": 1}]
 
 
@@ -562,6 +566,14 @@ def test_an_upload_is_served_as_ckan_serves_it() -> None:
         assert headers["Content-Disposition"] == "inline; filename*=UTF-8''numbers%20%C3%A9.csv"
         assert headers["ETag"].startswith('"')
         assert headers["Last-Modified"]
+
+
+def test_what_follows_a_head_on_the_same_connection_is_its_own_answer() -> None:
+    with Ckan() as ckan, contextlib.closing(http.client.HTTPConnection(ckan.host, ckan.port)) as connection:
+        path = ckan.upload("letters.txt", b"abc").removeprefix(ckan.url)
+        for method, body in (("HEAD", b""), ("GET", b"abc")):
+            connection.request(method, path)
+            assert connection.getresponse().read() == body
 
 
 def test_a_private_upload_needs_the_token() -> None:

@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from ckanpackager.demo.ckan import PENGUINS, penguins
+from ckanpackager.demo.files import generated_bytes
 from ckanpackager.demo.table import Resource
 from tests.conftest import StartService
 from tests.fake_ckan import FakeCkan, a_page, page_from
@@ -484,3 +485,47 @@ def test_no_secret_or_key_is_logged(start_service: StartService, ckan: FakeCkan)
     service.post("/status", secret="a wrong secret")
     for word in ("a-very-private-key", service.settings["SECRET"], "a wrong secret", VISITOR):
         assert word not in service.log
+
+
+# ------------------------------------------------------------- large, and elsewhere
+
+
+def test_half_a_gigabyte_by_its_address_costs_no_memory(service: Service, ckan: FakeCkan) -> None:
+    size = 500_000_000
+    job_id = service.submit("package_url", resource_id="r", resource_url=ckan.upload("big.bin", size))
+    service.wait_for(job_id, "running")
+    peaks = []
+    while (job := service.job(job_id))["state"] == "running":
+        if (job["bytes_done"] or 0) > size // 10:
+            peaks += [peak_megabytes(pid) for pid in service.worker_pids()]
+    url = service.wait_for(job_id, "done", timeout=60)["download_url"]
+    assert peaks
+    assert max(peaks) < 128
+    path = service.store / url.rpartition("/")[2]
+    with zipfile.ZipFile(path) as archive, archive.open("big.bin") as member:
+        assert archive.getinfo("big.bin").file_size == size
+        wanted = generated_bytes(size)
+        while chunk := member.read(65536):
+            assert chunk == next(wanted)
+    assert next(wanted, None) is None
+
+
+def peak_megabytes(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
+def test_the_whole_way_works_on_postgresql(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink, postgresql: str
+) -> None:
+    service = start_service(STATS_DB=postgresql)
+    job_id = service.submit(**ask(ckan))
+    service.wait_for(job_id, "done")
+    assert len(rows(link(smtp))) == 345
+    service.kill()
+    service.start()
+    assert service.job(job_id)["state"] == "done"
+    assert service.post("/status").json()["processed_requests"] == 1

@@ -93,10 +93,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = Request(self.command, unquote(url.path), url.query, self.headers, body)
-        try:
-            self.write(self.server.answer(request))
-        except ConnectionError:
-            self.close_connection = True
+        self.write(self.server.answer(request))
 
     do_HEAD = do_POST = do_GET
 
