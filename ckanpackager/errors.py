@@ -97,9 +97,16 @@ class SourceError(PackagerError):
 
 
 class SourceUnavailableError(SourceError):
-    """CKAN, or the file's host, could not be reached or is overloaded. Asking again may help."""
+    """CKAN, or the file's host, could not be reached or is overloaded. Asking again may help.
+
+    ``retry_after`` is in how many seconds at the earliest, if it said so.
+    """
 
     status = 503
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class IncompleteError(SourceError):

@@ -1,20 +1,26 @@
 """The story, told once: plan, read, write, prove, publish."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
 from ckanpackager.archive import Archive, open_archive
-from ckanpackager.errors import BadRequestError
+from ckanpackager.errors import IncompleteError
 from ckanpackager.job import Job
 from ckanpackager.settings import Settings
 from ckanpackager.sources.datastore import Datastore
 from ckanpackager.sources.http import Client
 from ckanpackager.sources.remote_file import RemoteFile
+from ckanpackager.sources.slots import Slots
 from ckanpackager.store import Draft, Package, Store, new_token, zip_file_name
 from ckanpackager.writers import WRITERS
+
+log = logging.getLogger(__name__)
+
+_TRIES = 3
 
 
 class SlowRequest(Exception):
@@ -43,8 +49,9 @@ def package(
     Raises SlowRequest, before a row is read, when there are more than ``rows_at_most``; SourceError when the
     data cannot be had whole; PackageError when they cannot be packed.
     """
+    slots = Slots(store.slots, settings.CKAN_REQUESTS)
     with store.draft(token) as draft:
-        contents = _make(job, draft, settings, report, rows_at_most)
+        contents = _make(job, draft, settings, report, slots, rows_at_most)
         return draft.publish(zip_file_name(job, token), *contents)
 
 
@@ -61,7 +68,7 @@ def package_here(
     draft = Draft(folder, scratch / "draft.zip", scratch)
     draft.scratch.mkdir(mode=0o700)
     try:
-        contents = _make(job, draft, settings, _Progress(progress), None)
+        contents = _make(job, draft, settings, _Progress(progress))
         return draft.publish(target.name, *contents)
     finally:
         for path in scratch.iterdir():
@@ -70,18 +77,29 @@ def package_here(
 
 
 def _make(
-    job: Job, draft: Draft, settings: Settings, report: Report, rows_at_most: int | None
+    job: Job,
+    draft: Draft,
+    settings: Settings,
+    report: Report,
+    slots: Slots | None = None,
+    rows_at_most: int | None = None,
 ) -> tuple[str, int | None]:
-    """Write the archive. Returns what a visitor should save it as, and how many rows it has."""
-    with (
-        closing(Client(settings.CONNECT_TIMEOUT, settings.READ_TIMEOUT)) as client,
-        open_archive(draft.path, draft.scratch, settings.ZIP_COMMAND) as archive,
-    ):
-        if job.task == "package_datastore":
-            return _pack_rows(job, client, archive, settings, report, rows_at_most)
-        if job.task == "package_url":
-            return _pack_file(job, client, archive, settings, report)
-    raise BadRequestError(f"There is no task {job.task}.")
+    """Write the archive. Returns what a visitor should save it as, and how many rows it has.
+
+    Where what came was not whole, it is begun again: the rows may have been changing just then.
+    """
+    with closing(Client(settings.CONNECT_TIMEOUT, settings.READ_TIMEOUT, slots=slots)) as client:
+        for left in reversed(range(_TRIES)):
+            try:
+                with open_archive(draft.path, draft.scratch, settings.ZIP_COMMAND) as archive:
+                    if job.task == "package_url":
+                        return _pack_file(job, client, archive, settings, report)
+                    return _pack_rows(job, client, archive, settings, report, rows_at_most)
+            except IncompleteError as error:
+                if not left:
+                    raise
+                log.warning("%s %s It is read again.", job.resource_id, error)
+    raise AssertionError("the last try either returns or raises")
 
 
 def _pack_rows(
@@ -92,7 +110,7 @@ def _pack_rows(
     report: Report,
     rows_at_most: int | None,
 ) -> tuple[str, int]:
-    source = Datastore(job, client, settings.PAGE_SIZE)
+    source = Datastore(job, client, settings.PAGE_SIZE, settings.PAGES_AT_ONCE)
     report.planned(source.total, None)
     if rows_at_most is not None and source.total > rows_at_most:
         raise SlowRequest(source.total)

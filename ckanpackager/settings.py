@@ -193,9 +193,16 @@ class Settings:
     PAGE_SIZE: int = _setting(
         5000,
         checks.whole(1, 32000),
-        "The number of rows to ask CKAN for at a time. CKAN gives up after 60 seconds and gives at most "
-        "32000 rows, so stay well below both.",
-        group="Requests",
+        "The number of rows to ask CKAN for at first. Pages then grow or shrink, so that one takes CKAN some "
+        "two seconds (it gives up after 60) and is a few megabytes large.",
+    )
+    PAGES_AT_ONCE: int = _setting(
+        2, checks.whole(1, 16), "The number of pages of one resource that may be under way at once."
+    )
+    CKAN_REQUESTS: int = _setting(
+        4,
+        checks.whole(1, 64),
+        "The number of requests for rows to one CKAN that may be under way at once, over all jobs.",
     )
     SLOW_REQUEST: int = _setting(
         50000,

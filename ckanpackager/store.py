@@ -11,6 +11,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -29,7 +30,7 @@ def new_token() -> str:
 
 def zip_file_name(job: Job, token: str) -> str:
     """The name of a package in the store: it cannot be guessed, and still says which resource it is."""
-    return f"{job.resource_id[:64].lstrip('.')}-{token}.zip"
+    return f"{job.resource_id[:64]}-{token}.zip"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +63,15 @@ class Store:
         self.folder = Path(folder).absolute()
         # Several services may share one temporary directory; each sweeps only its own corner.
         corner = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
-        self._scratch = Path(scratch).absolute() / f"ckanpackager-{corner}"
+        self.scratch = Path(scratch).absolute() / f"ckanpackager-{corner}"
         self._drafts = self.folder / _DRAFTS
+        # Where workers keep count of the requests that are under way; see sources.slots.
+        self.slots = self.folder / ".slots"
 
     def prepare(self) -> None:
         """Make the folders."""
         self._drafts.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def lock(self) -> IO[bytes]:
         """Hold the store for this process, until the file returned is closed.
@@ -89,7 +92,7 @@ class Store:
     @contextlib.contextmanager
     def draft(self, token: str) -> Iterator["Draft"]:
         """Somewhere to make a package. Nothing of it is left behind, but for what was published."""
-        draft = Draft(self.folder, self._drafts / f"{token}.zip", self._scratch / token)
+        draft = Draft(self.folder, self._drafts / f"{token}.zip", self.scratch / token)
         draft.scratch.mkdir(mode=0o700)
         try:
             yield draft
@@ -99,7 +102,7 @@ class Store:
 
     def discard(self, token: str, zip_file_name: str) -> None:
         """Remove whatever an attempt that ended badly left, its published package too."""
-        shutil.rmtree(self._scratch / token, ignore_errors=True)
+        shutil.rmtree(self.scratch / token, ignore_errors=True)
         for path in (*self._drafts.glob(f"{token}*"), self.folder / zip_file_name):
             path.unlink(missing_ok=True)
 
@@ -107,7 +110,7 @@ class Store:
         """Remove all drafts and scratch folders: only for a start, when no worker can be alive."""
         for path in self._drafts.iterdir():
             path.unlink()
-        for path in self._scratch.iterdir():
+        for path in self.scratch.iterdir():
             shutil.rmtree(path, ignore_errors=True)
 
     def path(self, zip_file_name: str) -> Path:
@@ -131,6 +134,14 @@ class Store:
                 path.unlink()
                 removed, freed = removed + 1, freed + size
         return removed, freed
+
+    def changed_before(self, cutoff: float) -> Iterator[str]:
+        """Names of the ZIPs, but not of links, that were last changed before ``cutoff`` (UNIX seconds)."""
+        for path in self.folder.glob("[!.]*.zip"):
+            with contextlib.suppress(FileNotFoundError):
+                found = path.lstat()
+                if stat.S_ISREG(found.st_mode) and found.st_mtime < cutoff:
+                    yield path.name
 
     def linked(self) -> set[str]:
         """Names of the packages that a symbolic link in the folder points to, such as a site's newest."""

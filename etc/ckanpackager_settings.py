@@ -61,13 +61,15 @@ KEEP_TIME = 604800
 # service packs by itself, which is quicker.
 ZIP_COMMAND = None
 
-
-# Requests
-# --------
-
-# The number of rows to ask CKAN for at a time. CKAN gives up after 60 seconds and gives at most 32000 rows,
-# so stay well below both.
+# The number of rows to ask CKAN for at first. Pages then grow or shrink, so that one takes CKAN some two
+# seconds (it gives up after 60) and is a few megabytes large.
 PAGE_SIZE = 5000
+
+# The number of pages of one resource that may be under way at once.
+PAGES_AT_ONCE = 2
+
+# The number of requests for rows to one CKAN that may be under way at once, over all jobs.
+CKAN_REQUESTS = 4
 
 # A request for more rows than this is slow, and goes to the slow workers.
 SLOW_REQUEST = 50000

@@ -1,7 +1,9 @@
 """Fixtures that start the real things: a service in its own folder, a CKAN, a mail server."""
 
+import contextlib
 import glob
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -10,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 
 from tests.fake_ckan import FakeCkan
@@ -50,9 +53,23 @@ def service(start_service: StartService) -> Service:
     return start_service()
 
 
+@pytest.fixture
+def postgresql(postgresql_server: Path) -> Iterator[str]:
+    """The address of a new database on a PostgreSQL of our own."""
+    name = f"test_{secrets.token_hex(4)}"
+    with contextlib.closing(
+        psycopg2.connect(host=str(postgresql_server), user="tester", dbname="postgres")
+    ) as admin:
+        admin.autocommit = True
+        with admin.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name}")
+            yield f"postgresql://tester@/{name}?host={postgresql_server}"
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """The address of an empty database on a PostgreSQL of our own."""
+def postgresql_server() -> Iterator[Path]:
+    """The folder in which a PostgreSQL of our own has its socket."""
     programs = sorted(glob.glob("/usr/lib/postgresql/*/bin/pg_ctl"))
     if not programs:
         pytest.skip("PostgreSQL is not installed")
@@ -74,7 +91,7 @@ def postgresql() -> Iterator[str]:
     options = f"-c listen_addresses='' -k {folder} -c fsync=off"
     run("pg_ctl", "-w", "-o", options, "-l", f"{folder}/log", "start")
     try:
-        yield f"postgresql://tester@/postgres?host={folder}"
+        yield folder
     finally:
         run("pg_ctl", "-w", "-m", "immediate", "stop")
         shutil.rmtree(folder)

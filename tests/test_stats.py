@@ -42,7 +42,7 @@ def test_totals_are_the_sums_of_the_rows(database: peewee.Database) -> None:
     for resource_id, email in (
         ("r", "a@localhost.example"),
         ("r", "b@localhost.example"),
-        ("s", "a@localhost.example"),
+        ("s", "A@localhost.example"),
     ):
         statistics.log_request(job(resource_id, email, limit=5), 1.9)
     statistics.log_error(job("r"), "bad", 2)
@@ -127,6 +127,19 @@ def test_the_tables_of_an_old_installation_are_used_in_place(tmp_path: Path) -> 
     database.close()
 
 
+def test_rows_of_one_second_come_newest_first_too(database: peewee.Database) -> None:
+    statistics = Statistics(False, "secret")
+    for limit in range(4):
+        statistics.log_request(job(limit=limit), 1)
+    assert [row["count"] for row in statistics.requests(0, 9, None, None)] == [3, 2, 1, 0]
+
+
+def test_old_rows_without_a_resource_count_for_all_alone(database: peewee.Database) -> None:
+    stats.Request.create(email="a@localhost.example")
+    stats.Error.create(message="bad")
+    assert Statistics(False, "secret").totals() == {"*": {"emails": 1, "requests": 1, "errors": 1}}
+
+
 def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/stats.db"
     database = open_database(url, MODELS)
@@ -157,7 +170,7 @@ def test_a_connection_that_was_lost_is_made_again(postgresql: str) -> None:
         statistics = Statistics(False, "secret")
         other = open_database(postgresql, [])
         other.execute_sql(
-            "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and datname = 'postgres'"
+            "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and datname = current_database()"
         )
         other.close()
         with pytest.raises(UNUSABLE):

@@ -82,6 +82,9 @@ def main(pipe: "connection.Connection[Any, Any]", settings: Settings, task: Task
         reporter = Reporter(pipe)
         reporter.say(Started())
         reporter.say(_carry_out(task, settings, reporter))
+    pipe.close()
+    # Threads that still wait for an answer that nobody wants must not keep a place of the pool.
+    os._exit(os.EX_OK)
 
 
 def _carry_out(task: Task, settings: Settings, reporter: Reporter) -> Message:
@@ -90,7 +93,7 @@ def _carry_out(task: Task, settings: Settings, reporter: Reporter) -> Message:
             return _send(task, settings)
         return _package(task, settings, reporter)
     except PackagerError as error:
-        return Failed(str(error)[:_MOST_OF_A_MESSAGE])
+        return Failed(_words(error))
     except OSError as error:
         log.exception("%s", task.label)
         return Failed(f"The service could not write the package: {error.strerror or error}.")
@@ -107,15 +110,20 @@ def _package(task: PackageTask, settings: Settings, reporter: Reporter) -> Messa
     except SlowRequest as slow:
         return Slow(slow.total)
     except SourceUnavailableError as error:
-        return Delayed(str(error)[:_MOST_OF_A_MESSAGE])
+        return Delayed(_words(error))
 
 
 def _send(task: MailTask, settings: Settings) -> Message:
     try:
         notify("mail", settings, task.notice)
     except MailDelayedError as error:
-        return Delayed(str(error)[:_MOST_OF_A_MESSAGE])
+        return Delayed(_words(error))
     return Sent()
+
+
+def _words(error: PackagerError) -> str:
+    """Its message, as far as every database and mail can hold it: some of it are other servers' words."""
+    return str(error).replace("\0", "").encode(errors="replace").decode()[:_MOST_OF_A_MESSAGE]
 
 
 @contextlib.contextmanager
@@ -142,6 +150,6 @@ def _die_with_the_service() -> None:
 
     def watch() -> None:
         connection.wait([service.sentinel])
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.killpg(os.getpid(), signal.SIGKILL)  # and with it a ZIP_COMMAND, if there is one
 
     threading.Thread(target=watch, name="service", daemon=True).start()

@@ -1,137 +1,264 @@
 """The rows of a resource in CKAN's datastore, page by page.
 
 Every row that matches comes once, in the order asked for, or the reading ends
-with an error: a unique order is always asked for, the next page begins where
-the rows that came ended, and what came is counted against what CKAN counted.
+with an error: a unique order is always asked for, the way from page to page
+is one on which no row can be lost unnoticed, and what came is counted against
+what CKAN counted.
 """
 
-import io
+import json
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from ckanpackager.errors import IncompleteError, SourceError
 from ckanpackager.job import Job
+from ckanpackager.sources import records
 from ckanpackager.sources.base import Field, Page
-from ckanpackager.sources.http import Client
+from ckanpackager.sources.http import Answer, Client
+from ckanpackager.sources.paging import (
+    IdPaging,
+    OffsetPaging,
+    PageSize,
+    Paging,
+    Plan,
+    TokenPaging,
+    kind_of,
+)
 
 _MOST_OF_A_MESSAGE = 1000
 _SORT_CLAUSE = re.compile(r"(.+?)( +(asc|desc))?( nulls +(first|last) *)?", re.IGNORECASE)
 
+Result = dict[str, Any]
+
 
 class Datastore:
-    """What ``job`` asks of datastore_search (CKAN 2.9 and newer).
+    """What ``job`` asks of datastore_search (CKAN 2.9 and newer, and the back ends that `paging` names).
 
     Making one asks CKAN for the columns and the count, without a row; it raises SourceError with CKAN's own
-    words where CKAN refuses, and SourceUnavailableError where it cannot be reached. ``total`` is the number
-    of rows to come, ``rows_read`` and ``bytes_read`` what has come.
+    words where CKAN refuses, and SourceUnavailableError where it cannot be reached. ``page_size`` is how many
+    rows to ask for at first, ``at_once`` how many pages may be under way. ``total`` is the number of rows to
+    come, ``rows_read`` and ``bytes_read`` what has come.
     """
 
-    def __init__(self, job: Job, client: Client, page_size: int) -> None:
+    def __init__(self, job: Job, client: Client, page_size: int, at_once: int = 2) -> None:
         assert job.api_url is not None
         self._job = job
         self._client = client
         self._page_size = page_size
+        self._at_once = at_once
         self._query = _query(job)
+        self._clauses = _clauses(job.sort)
+        self._refuse_strange_order()
+        self._has_answered = False
         self.rows_read = 0
         self.bytes_read = 0
-        result = self._ask(limit=0, include_total=True)
+        # As objects, since CKAN gives no reasons for refusing text (2.9 to 2.12).
+        result = self._ask({"limit": 0, **({"sort": self._clauses} if self._clauses else {})})
+        self._has_answered = True
+        self._kind = kind_of(result)
         self.fields: tuple[Field, ...] = _fields(result, job)
-        self.total: int = self._expected(result)
+        self._matching = self._count(result)
+        rest = max(self._matching - job.offset, 0)
+        self.total: int = rest if job.limit is None else min(rest, job.limit)
+        self._paging: Paging | None = None
 
     def pages(self, records_format: str) -> Iterator[Page]:
-        """The rows, in pages of at most ``page_size``, in ``records_format`` ("csv", "tsv" or "lists")."""
+        """The rows in their order, in ``records_format`` ("csv", "tsv" or "lists").
+
+        Raises IncompleteError where rows moved while they were read, so that it cannot be known what is
+        missing: reading anew may help.
+        """
+        if self.total == 0:
+            return
         if self._job.q is not None and self._job.fields is None:
             # Named, or CKAN would add its rank to the columns.
             self._query["fields"] = [field.id for field in self.fields]
-        self._query["sort"] = _unique_order(self._job, self.fields)
-        pages = self._distinct(records_format) if self._is_distinct() else self._all(records_format)
+        names_rows_once = not self._job.distinct or self._has_id
+        pages = self._all(records_format) if names_rows_once else self._distinct(records_format)
         for page in pages:
             self.rows_read += page.rows
             yield page
 
-    def _all(self, records_format: str) -> Iterator[Page]:
-        while self.rows_read < self.total:
-            rest = self.total - self.rows_read
-            page = self._read(self._job.offset + self.rows_read, min(self._page_size, rest), records_format)
-            if page.rows == 0:
+    def prove_complete(self) -> None:
+        """Raise IncompleteError unless all the rows that CKAN counted have been read.
+
+        Where pages are ranges of ids, rows that others deleted or changed meanwhile are allowed for: then
+        what came must lie between what CKAN counted before and after.
+        """
+        if self.rows_read == self.total:
+            return
+        if isinstance(self._paging, IdPaging):
+            now = _total(self._ask({"limit": 0, "filters": self._paging.filters}))
+            if now != self.total and min(now, self.total) <= self.rows_read <= max(now, self.total):
                 return
-            yield page
+        api_url = self._job.api_url
+        raise IncompleteError(
+            f"Only {self.rows_read} of {self.total} rows came from {api_url}."
+            if self.rows_read < self.total
+            else f"{self.rows_read} rows came from {api_url}, which had counted {self.total}."
+        )
+
+    # ------------------------------------------------------------- ways through the rows
+
+    def _all(self, records_format: str) -> Iterator[Page]:
+        """Every row that matches, by the way that this kind of CKAN allows."""
+        job = self._job
+        if self._kind.token is not None and job.offset == 0:
+            self._paging = TokenPaging(*self._kind.token, self.total)
+        else:
+            self._query["sort"] = [*self._clauses, *self._ties()]
+            if self._kind.has_ranges and self._query["sort"] in (["_id"], ['"_id"'], ["_id asc"]):
+                self._paging = self._by_id()
+            else:
+                self._paging = OffsetPaging(job.offset, self.total, self._begins_with_id)
+        yield from self._read(self._paging, records_format)
+
+    def _by_id(self) -> Paging:
+        """Between the ids of the first and of the last row that are asked for."""
+        first = self._id_at(self._job.offset, "_id")
+        until_the_end = self._job.offset + self.total >= self._matching
+        last = (
+            self._id_at(0, "_id desc")
+            if until_the_end
+            else self._id_at(self._job.offset + self.total - 1, "_id")
+        )
+        return IdPaging(self._job.filters, first, last, self.total)
+
+    def _id_at(self, offset: int, sort: str) -> int:
+        one = {"fields": ["_id"], "sort": [sort], "offset": offset, "limit": 1, "include_total": False}
+        try:
+            return int(self._ask(one)["records"][0]["_id"])
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise IncompleteError("Rows came or went while they were read.") from error
 
     def _distinct(self, records_format: str) -> Iterator[Page]:
-        """Rows that differ from the one before: before 2.12, CKAN compares only the rows of one page.
+        """Rows that differ from the one before, in an order in which equal rows stand together.
 
-        In the order that is asked for, equal rows stand together.
+        CKAN before 2.12 would compare only the rows of one page.
         """
+        names = [field.id for field in self.fields]
         del self._query["distinct"]
-        row, last = 0, None
-        to_skip = self._job.offset
-        while self.rows_read < self.total:
-            page = self._read(row, self._page_size, records_format)
-            if page.rows == 0:
-                return
-            row += page.rows
+        self._query["sort"] = [*self._clauses, *self._ties(names)]
+        everything = _total(self._ask({"limit": 0}))
+        last, to_skip, to_come = None, self._job.offset, self.total
+        for page in self._read(OffsetPaging(0, everything, by_id=False), records_format):
             different = []
-            for record in split_records(page.records):
+            for record in records.split(page.records):
                 if record != last:
                     different.append(record)
                 last = record
-            kept = different[to_skip:][: self.total - self.rows_read]
+            kept = different[to_skip:][:to_come]
             to_skip = max(to_skip - len(different), 0)
+            to_come -= len(kept)
             if kept:
                 yield Page(len(kept), b"".join(kept) if isinstance(page.records, bytes) else kept)
 
-    def _is_distinct(self) -> bool:
-        """With its id, every row is different anyway."""
-        return self._job.distinct and "_id" not in {field.id for field in self.fields}
+    # ------------------------------------------------------------- asking
 
-    def _read(self, offset: int, limit: int, records_format: str) -> Page:
-        result = self._ask(offset=offset, limit=limit, include_total=False, records_format=records_format)
-        return _page(result, self.fields)
+    def _read(self, paging: Paging, records_format: str) -> Iterator[Page]:
+        """The pages of ``paging``, several of them under way at once."""
+        extra: Result = {}
+        if self._kind.has_formats:
+            extra = {"include_total": False, "records_format": records_format}
+        size = PageSize(self._page_size, paging.page_bytes)
+        waiting: deque[tuple[Plan, Future[Answer]]] = deque()
+        threads = ThreadPoolExecutor(self._at_once, "page")
 
-    def prove_complete(self) -> None:
-        """Raise IncompleteError unless as many rows were read as CKAN counted."""
-        if self.rows_read != self.total:
-            raise IncompleteError(
-                f"Only {self.rows_read} of {self.total} rows came from {self._job.api_url}."
-                if self.rows_read < self.total
-                else f"{self.rows_read} rows came from {self._job.api_url}, which had counted {self.total}."
-            )
+        def send(plan: Plan) -> tuple[Plan, Future[Answer]]:
+            return plan, threads.submit(self._send, {**extra, **plan.parameters})
 
-    def _expected(self, result: Mapping[str, Any]) -> int:
-        total = result.get("total")
-        if not isinstance(total, int) or total < 0:
-            raise SourceError(f"{self._job.api_url} did not say how many rows there are.")
-        rest = max(total - self._job.offset, 0)
-        return rest if self._job.limit is None else min(rest, self._job.limit)
-
-    def _ask(self, **page: Any) -> dict[str, Any]:
-        url, query = self._job.source_url, {**self._query, **page}
-        response = self._client.request(
-            "POST", url, key=self._job.key, patient=self.rows_read > 0, json=query
-        )
-        if response.is_redirect:
-            raise SourceError(
-                f"api_url redirects to {response.headers['Location']}: post that address instead."
-            )
-        self.bytes_read += len(response.content)
         try:
-            answer = orjson.loads(response.content)
-        except ValueError as error:
+            while True:
+                while len(waiting) < self._at_once and (plan := paging.plan(size.rows)) is not None:
+                    waiting.append(send(plan))
+                if not waiting:
+                    return
+                plan, future = waiting.popleft()
+                answer = future.result()
+                result = self._result(answer, exact=records_format == "lists")
+                accepted = paging.accept(plan, _page(result, self.fields), result)
+                size.learn(accepted.page.rows, len(answer.body), answer.seconds)
+                if accepted.void:
+                    waiting.clear()
+                if accepted.rest is not None:
+                    waiting.appendleft(send(accepted.rest))
+                page = accepted.page
+                # While the page is being packed, nothing else of it stays in memory.
+                del future, answer, result, accepted
+                if page.rows:
+                    yield page
+                del page
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, parameters: Result) -> Result:
+        return self._result(self._send(parameters))
+
+    def _send(self, parameters: Result) -> Answer:
+        query = {**self._query, **parameters}
+        return self._client.ask(self._job.source_url, query, key=self._job.key, patient=self._has_answered)
+
+    def _result(self, answer: Answer, exact: bool = False) -> Result:
+        url = self._job.source_url
+        if answer.location is not None:
+            raise SourceError(f"api_url redirects to {answer.location}: post that address instead.")
+        self.bytes_read += len(answer.body)
+        try:
+            # orjson is quick; where numbers are to be written as such, their digits matter more.
+            said = json.loads(answer.body, parse_float=Decimal) if exact else orjson.loads(answer.body)
+        except (ValueError, RecursionError) as error:
             raise SourceError(
-                f"{url} answered {response.status_code} with something that is not JSON: is it CKAN's API?"
+                f"{url} answered {answer.status} with something that is not JSON: is it CKAN's API?"
             ) from error
-        result = answer.get("result") if isinstance(answer, dict) else None
-        if response.status_code != 200 or not isinstance(result, dict):
-            raise SourceError(f"CKAN refused: {_message(answer)} ({url} answered {response.status_code})")
+        result = said.get("result") if isinstance(said, dict) else None
+        if answer.status != 200 or not isinstance(result, dict):
+            raise SourceError(f"CKAN refused: {_message(said)} ({url} answered {answer.status})")
         return result
 
+    def _count(self, result: Result) -> int:
+        """How many rows match.
 
-def _query(job: Job) -> dict[str, Any]:
+        CKAN 2.12 remembers how many rows there are in a whole table, and that may be out of date. By ranges
+        of ids all rows are found in any case; an offset relies on it, so there they are counted for it.
+        """
+        job = self._job
+        is_whole = job.filters is None and job.q is None and not job.distinct
+        if self._kind.has_ranges and is_whole and self._clauses:
+            result = self._ask({"limit": 0, "filters": {"_id": {"gte": 0}}})
+        return _total(result)
+
+    def _refuse_strange_order(self) -> None:
+        job = self._job
+        if not job.distinct or job.fields is None or "_id" in job.fields:
+            return
+        if others := sorted(set(_columns(self._clauses)) - set(job.fields)):
+            raise SourceError(f"Distinct rows can be sorted by their own columns only; {others[0]} is none.")
+
+    @property
+    def _has_id(self) -> bool:
+        return any(field.id == "_id" for field in self.fields)
+
+    @property
+    def _begins_with_id(self) -> bool:
+        return bool(self.fields) and self.fields[0].id == "_id"
+
+    def _ties(self, names: list[str] | None = None) -> list[str]:
+        """What to sort by after what was asked for, so that no two rows may change places between pages."""
+        sorted_by = set(_columns(self._clauses))
+        if names is None:
+            return [] if "_id" in sorted_by else ["_id"]
+        return [f'"{name}"' for name in names if name not in sorted_by]
+
+
+def _query(job: Job) -> Result:
     """What every request to CKAN has in common."""
-    query: dict[str, Any] = {"resource_id": job.resource_id}
+    query: Result = {"resource_id": job.resource_id}
     for name in ("filters", "q", "plain", "language"):
         value = getattr(job, name)
         if value is not None:
@@ -141,6 +268,13 @@ def _query(job: Job) -> dict[str, Any]:
     if job.fields is not None:
         query["fields"] = list(job.fields)
     return query
+
+
+def _total(result: Mapping[str, Any]) -> int:
+    total = result.get("total")
+    if not isinstance(total, int) or total < 0:
+        raise SourceError("CKAN did not say how many rows there are.")
+    return total
 
 
 def _fields(result: Mapping[str, Any], job: Job) -> tuple[Field, ...]:
@@ -153,70 +287,34 @@ def _fields(result: Mapping[str, Any], job: Job) -> tuple[Field, ...]:
     return fields
 
 
-def _unique_order(job: Job, fields: tuple[Field, ...]) -> list[str]:
-    """The order asked for, and then by what tells any two rows apart.
-
-    CKAN pages by offset through whatever order it is asked for; where rows tie, they may change places
-    between two pages, and are lost or come twice.
-    """
-    clauses = [clause.strip() for clause in (job.sort or "").split(",") if clause.strip()]
-    sorted_by = {_sorted_column(clause) for clause in clauses}
-    # SELECT DISTINCT can only be ordered by what it selects; and all of that together is unique.
-    names = [field.id for field in fields]
-    unique = names if job.distinct and "_id" not in names else ["_id"]
-    if job.distinct and (others := sorted_by - set(names) - {"_id"}):
-        raise SourceError(
-            f"Distinct rows can be sorted by their own columns only, and {min(others)} is none."
-        )
-    return clauses + [f'"{name}"' for name in unique if name not in sorted_by]
+def _clauses(sort: str | None) -> list[str]:
+    """The clauses of a sort, divided as CKAN divides them."""
+    return [clause.strip() for clause in (sort or "").split(",") if clause.strip()]
 
 
-def _sorted_column(clause: str) -> str:
-    """The column that a clause sorts by, as CKAN reads it (datastore/backend/postgres.py, 2.9 to 2.12)."""
-    match = _SORT_CLAUSE.fullmatch(clause)
-    name = match[1] if match else clause
-    return name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name
+def _columns(clauses: list[str]) -> list[str]:
+    """The columns that clauses sort by, as CKAN reads them (datastore/backend/postgres.py, 2.9 to 2.12)."""
+    matches = [(clause, _SORT_CLAUSE.fullmatch(clause)) for clause in clauses]
+    names = [match[1] if match else clause for clause, match in matches]
+    return [name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name for name in names]
 
 
 def _page(result: Mapping[str, Any], fields: tuple[Field, ...]) -> Page:
-    records = result.get("records")
-    if isinstance(records, str):
-        return Page(count_records(data := records.encode()), data)
-    if not isinstance(records, list):
+    found = result.get("records")
+    if isinstance(found, str):
+        text = found.encode()
+        return Page(records.count(text), text)
+    if not isinstance(found, list):
         raise SourceError("CKAN answered a page without records.")
-    if records and isinstance(records[0], dict):
+    if found and isinstance(found[0], dict):
         # Back ends that do not know records_format answer with objects.
-        records = [[record.get(field.id) for field in fields] for record in records]
-    return Page(len(records), records)
+        found = [[record.get(field.id) for field in fields] for record in found]
+    return Page(len(found), found)
 
 
-def count_records(text: bytes) -> int:
-    """How many records there are in CSV or TSV whose every record ends with a newline.
-
-    A newline ends a record where the number of quotes before it is even: inside quotes it is data, and a
-    doubled quote does not change that.
-    """
-    if b'"' not in text:
-        return text.count(b"\n")
-    return sum(part.count(b"\n") for part in text.split(b'"')[::2])
-
-
-def split_records(records: bytes | list[Any]) -> list[Any]:
-    """The records one by one; of CSV or TSV, each with the newline at its end."""
-    if isinstance(records, list):
-        return records
-    found, pending = [], b""
-    for line in io.BytesIO(records):
-        pending += line
-        if pending.count(b'"') % 2 == 0:
-            found.append(pending)
-            pending = b""
-    return found
-
-
-def _message(answer: Any) -> str:
+def _message(said: Any) -> str:
     """CKAN's words, without its type names and the statements it shows."""
-    error = answer.get("error") if isinstance(answer, dict) else answer
+    error = said.get("error") if isinstance(said, dict) else said
     if isinstance(error, dict):
         if isinstance(error.get("message"), str):
             return str(error["message"])[:_MOST_OF_A_MESSAGE]

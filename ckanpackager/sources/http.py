@@ -5,14 +5,19 @@ are asked again after growing pauses, and at last raised as
 SourceUnavailableError. Everything else is an answer.
 """
 
+import contextlib
+import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
+import urllib3
 
 from ckanpackager.errors import SourceError, SourceUnavailableError
+from ckanpackager.sources.slots import Slots
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +25,13 @@ PASSING = {408, 429, 502, 503, 504}
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 _LONGEST_PAUSE = 60.0
 _MOST_OF_A_MESSAGE = 500
+_REDIRECTS = {301, 302, 303, 307, 308}
+_LOST = (
+    requests.ConnectionError,
+    requests.exceptions.ChunkedEncodingError,
+    urllib3.exceptions.ProtocolError,
+    OSError,
+)
 
 
 class _Authorization(requests.auth.AuthBase):
@@ -38,70 +50,116 @@ class _Authorization(requests.auth.AuthBase):
         return request
 
 
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a server answered, in ``seconds``."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def location(self) -> str | None:
+        """Where the server sends us instead, if it does."""
+        return self.headers.get("Location") if self.status in _REDIRECTS else None
+
+
 class Client:
     """One worker's connections to the servers it reads from.
 
     ``connect_timeout`` and ``read_timeout`` are seconds; the second is the longest silence in an answer.
-    ``pauses`` are the seconds to wait before each further try of a patient request.
+    ``pauses`` are the seconds to wait before each further try of a patient request. ``slots`` bounds the
+    requests to one host that are under way at once, in all workers together.
     """
 
-    def __init__(self, connect_timeout: float, read_timeout: float, pauses: Sequence[float] = PAUSES) -> None:
+    def __init__(
+        self,
+        connect_timeout: float,
+        read_timeout: float,
+        pauses: Sequence[float] = PAUSES,
+        slots: Slots | None = None,
+    ) -> None:
         self._timeouts = (connect_timeout, read_timeout)
         self._pauses = pauses
+        self._slots = slots
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "ckanpackager"
         # Compressing costs CKAN's host more than it saves on the way to a neighbour.
         self._session.headers["Accept-Encoding"] = "identity"
+        # Several threads ask at once, and nothing here wants to be recognized.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
-    def request(
-        self, method: str, url: str, *, key: str | None = None, patient: bool = False, **arguments: Any
-    ) -> requests.Response:
-        """Answer of the server, whatever its status but for those that may pass; redirects are not followed.
+    def ask(self, url: str, query: Mapping[str, Any], *, key: str | None = None, patient: bool) -> Answer:
+        """Answer to a POST of ``query`` as JSON, whatever its status but for those that may pass.
 
         Raises SourceUnavailableError when the server cannot be reached, or answers with one of
         :data:`PASSING` or with an HTML page of status 500; where the request is ``patient``, only if it goes
         on doing so. Patience keeps what has been read so far; who has read nothing yet had better wait in
-        the queue than in a worker.
+        the queue than in a worker. May be called from several threads.
         """
         for pause in (*(self._pauses if patient else ()), None):
             try:
-                response = self._session.request(
-                    method,
-                    url,
-                    auth=_Authorization(key),
-                    timeout=self._timeouts,
-                    allow_redirects=False,
-                    **arguments,
-                )
-            except requests.RequestException as error:
-                failure: SourceError = unreachable(url, error)
-                if not isinstance(failure, SourceUnavailableError):
-                    raise failure from error
-                wait = pause
-            else:
-                if not _may_pass(response):
-                    return response
-                failure = SourceUnavailableError(f"{url} answered {response.status_code} {response.reason}.")
-                wait = None if pause is None else max(pause, _retry_after(response))
-                response.close()
-            if wait is None:
-                raise failure
-            log.warning("%s Trying again in %.1f s.", failure, wait)
-            time.sleep(wait)
+                return self._ask(url, query, key)
+            except SourceUnavailableError as error:
+                if pause is None:
+                    raise
+                wait = max(pause, error.retry_after)
+                log.warning("%s Trying again in %.1f s.", error, wait)
+                time.sleep(wait)
         raise AssertionError("the last try either returns or raises")
+
+    def open(self, url: str, *, key: str | None = None) -> requests.Response:
+        """Answer to a GET, its body still to be read; redirects are not followed. Raises as :meth:`ask`."""
+        response = self._send("GET", url, key)
+        _raise_if_it_may_pass(url, response)
+        return response
 
     def close(self) -> None:
         """End the connections."""
         self._session.close()
 
+    def _ask(self, url: str, query: Mapping[str, Any], key: str | None) -> Answer:
+        with self._slots.one(url) if self._slots else contextlib.nullcontext():
+            begin = time.monotonic()
+            with self._send("POST", url, key, json=query) as response:
+                try:
+                    # At once: requests would read it in pieces and then hold it twice.
+                    body = response.raw.read(decode_content=True)
+                except (urllib3.exceptions.HTTPError, OSError) as error:
+                    raise unreachable(url, error) from error
+                _raise_if_it_may_pass(url, response)
+                return Answer(
+                    response.status_code,
+                    response.reason,
+                    response.headers,
+                    body,
+                    time.monotonic() - begin,
+                )
 
-def unreachable(url: str, error: requests.RequestException) -> SourceError:
-    """The sentence for what requests raised while ``url`` was asked."""
-    if isinstance(error, requests.Timeout):
+    def _send(self, method: str, url: str, key: str | None, **arguments: Any) -> requests.Response:
+        try:
+            return self._session.request(
+                method,
+                url,
+                auth=_Authorization(key),
+                timeout=self._timeouts,
+                allow_redirects=False,
+                stream=True,
+                **arguments,
+            )
+        except requests.RequestException as error:
+            raise unreachable(url, error) from error
+
+
+def unreachable(url: str, error: Exception) -> SourceError:
+    """The sentence for what requests or urllib3 raised while ``url`` was asked."""
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return SourceUnavailableError(f"{url} did not answer in time.")
     if isinstance(error, requests.exceptions.SSLError):
         return SourceError(f"{url} could not prove who it is: {_reason(error)}.")
-    if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
+    if isinstance(error, _LOST):
         return SourceUnavailableError(f"The connection to {url} was lost or refused: {_reason(error)}.")
     return SourceError(f"{url} could not be asked: {_reason(error)}.")
 
@@ -112,11 +170,14 @@ def _reason(error: BaseException) -> str:
     return str(error)[:_MOST_OF_A_MESSAGE].rstrip(".") or type(error).__name__
 
 
-def _may_pass(response: requests.Response) -> bool:
-    if response.status_code in PASSING:
-        return True
+def _raise_if_it_may_pass(url: str, response: requests.Response) -> None:
     # CKAN without its database answers 500 with a page; an answer of the API itself is JSON.
-    return response.status_code == 500 and "html" in response.headers.get("Content-Type", "")
+    is_page = response.status_code == 500 and "html" in response.headers.get("Content-Type", "")
+    if response.status_code in PASSING or is_page:
+        response.close()
+        raise SourceUnavailableError(
+            f"{url} answered {response.status_code} {response.reason}.", _retry_after(response)
+        )
 
 
 def _retry_after(response: requests.Response) -> float:

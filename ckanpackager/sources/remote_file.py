@@ -61,7 +61,7 @@ class RemoteFile:
 
     def _open(self, url: str) -> requests.Response:
         for _ in range(_MOST_REDIRECTS + 1):
-            response = self._client.request("GET", url, key=self._key_for(url), stream=True)
+            response = self._client.open(url, key=self._key_for(url))
             if not response.is_redirect:
                 break
             response.close()

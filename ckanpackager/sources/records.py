@@ -1,0 +1,66 @@
+"""Records as text, without taking them apart: counting them, and finding where one ends.
+
+The text is what PostgreSQL's COPY writes as CSV (CKAN's ``records_format`` csv and
+tsv): every record ends with a newline, and a newline is data where the number
+of quotes before it is odd. A doubled quote does not change that.
+"""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+Records = bytes | list[list[Any]]
+
+_ALL_BUT_QUOTES_AND_NEWLINES = bytes(byte for byte in range(256) if byte not in b'"\n')
+
+
+def count(text: bytes) -> int:
+    """How many records there are in the text."""
+    if b'"' not in text:
+        return text.count(b"\n")
+    # What is left of a record is mostly pairs of quotes, and without a pair the others stay odd or even.
+    marks = text.translate(None, _ALL_BUT_QUOTES_AND_NEWLINES).replace(b'""', b"")
+    return sum(part.count(b"\n") for part in marks.split(b'"')[::2])
+
+
+def split(records: Records) -> Iterator[Any]:
+    """The records one by one; of text, each with the newline at its end."""
+    if isinstance(records, list):
+        yield from records
+        return
+    pending = b""
+    for line in io.BytesIO(records):
+        pending += line
+        if pending.count(b'"') % 2 == 0:
+            yield pending
+            pending = b""
+
+
+def first(records: Records) -> Any:
+    """The first of them, which must be there."""
+    if isinstance(records, list):
+        return records[0]
+    end = 0
+    while True:
+        end = records.index(b"\n", end) + 1
+        if records.count(b'"', 0, end) % 2 == 0:
+            return records[:end]
+
+
+def last(records: Records) -> Any:
+    """The last of them, which must be there."""
+    if isinstance(records, list):
+        return records[-1]
+    # Before the newline that ends the last but one, and so after it too, the number of quotes is even.
+    start = len(records)
+    while True:
+        start = records.rfind(b"\n", 0, start - 1) + 1
+        if start == 0 or records.count(b'"', start) % 2 == 0:
+            return records[start:]
+
+
+def without_first(records: Records) -> Records:
+    """All but the first of them."""
+    if isinstance(records, list):
+        return records[1:]
+    return records[len(first(records)) :]

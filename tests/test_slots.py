@@ -1,0 +1,63 @@
+"""So many requests to one host at once, in all processes together."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from pathlib import Path
+
+from ckanpackager.demo.ckan import PENGUINS
+from ckanpackager.sources.slots import Slots
+from tests.conftest import StartService
+from tests.fake_ckan import FakeCkan, a_page
+
+URL = "http://ckan.example:5000/api"
+
+
+def hold_and_wait(folder: Path, ready: "multiprocessing.synchronize.Event") -> None:
+    with Slots(folder, 1).one(URL):
+        ready.set()
+        signal.pause()
+
+
+def test_a_slot_is_free_again_when_its_holder_is_killed(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    holder = context.Process(target=hold_and_wait, args=(tmp_path, ready))
+    holder.start()
+    assert ready.wait(20)
+    got = threading.Event()
+
+    def wait_for_a_slot() -> None:
+        with Slots(tmp_path, 1).one(URL):
+            got.set()
+
+    waiting = threading.Thread(target=wait_for_a_slot)
+    waiting.start()
+    with Slots(tmp_path, 1).one("http://other.example/api"):
+        pass  # another host has slots of its own
+    assert not got.is_set()
+    assert holder.pid
+    os.kill(holder.pid, signal.SIGKILL)
+    assert got.wait(20)
+    waiting.join()
+    holder.join()
+    holder.close()
+
+
+def test_no_more_requests_are_under_way_than_a_ckan_is_to_bear(
+    start_service: StartService, ckan: FakeCkan
+) -> None:
+    service = start_service(CKAN_REQUESTS=2, PAGES_AT_ONCE=4, FAST_WORKERS=3, PAGE_SIZE=5)
+    gate = ckan.hold(times=None, when=a_page)
+    jobs = [
+        service.submit(
+            resource_id=PENGUINS, api_url=ckan.api_url, email=f"v{number}@localhost.example", q=word
+        )
+        for number, word in enumerate(("Adelie", "Gentoo", "Chinstrap"))
+    ]
+    gate.reached()
+    gate.open()
+    for job_id in jobs:
+        assert service.wait_for(job_id)["state"] == "done"
+    assert ckan.most_at_once == 2
