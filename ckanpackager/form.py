@@ -8,7 +8,7 @@ are texts, or from JSON.
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ _TRUE = {"true", "t", "yes", "y", "on", "1"}
 _FALSE = {"false", "f", "no", "n", "off", "0"}
 _LONGEST_URL = 4096
 _BIGGEST_INTEGER = 2**63 - 1
+_DEEPEST = 32
 
 
 class Form:
@@ -96,6 +97,7 @@ class Form:
                 value = json.loads(value)
             except (ValueError, RecursionError) as error:
                 raise BadRequestError(f"filters is not JSON: {error}.") from error
+            refuse_deep("filters", value)
         if not isinstance(value, dict):
             raise BadRequestError(
                 f'filters must be a JSON object such as {{"field": "value"}}, not {_kind(value)}.'
@@ -159,6 +161,21 @@ class Form:
         if text not in choices:
             raise BadRequestError(f"{name} must be one of {', '.join(choices)}.")
         return text
+
+
+def refuse_deep(what: str, value: Any) -> None:
+    """Raise BadRequestError for JSON that is nested deeper than what goes through it later can follow."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [inner for outer in level for inner in _members(outer)]
+    if level:
+        raise BadRequestError(f"{what} is nested too deeply.")
+
+
+def _members(value: Any) -> Collection[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _refuse_unencodable(name: str, text: str) -> None:

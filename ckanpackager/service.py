@@ -24,6 +24,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import docopt
 from tornado.httpserver import HTTPServer
@@ -45,6 +46,8 @@ from ckanpackager.web.app import make_app
 
 log = logging.getLogger(__name__)
 
+# A socket's path has at most 107 bytes (unix(7)).
+_LONGEST_FOLDER_OF_SOCKETS = 107 - len("/pymp-12345678/listener-12345678")
 _NO_LIMIT = 2**62  # the handlers bound what they keep of a body, and read the rest away
 
 
@@ -68,11 +71,13 @@ async def serve(settings: Settings) -> None:
     Raises SettingsError when it cannot start, and WorkersCannotStartError when it cannot work.
     """
     settings.prepare()
-    start_forkserver("ckanpackager.service")
     store = Store(settings.STORE_DIRECTORY, settings.TEMP_DIRECTORY)
     store.prepare()
     database = DatabaseThread()
     with store.lock(), _bound(settings) as sockets:
+        store.sweep()
+        _keep_temporary_files_in(store.scratch)
+        start_forkserver("ckanpackager.service")
         settings = dataclasses.replace(settings, PORT=sockets[0].getsockname()[1])
         for note in settings.notes():
             log.warning("%s", note)
@@ -80,7 +85,6 @@ async def serve(settings: Settings) -> None:
         try:
             tables = await database.open(settings.STATS_DB, (*stats.MODELS, *models.MODELS))
             table = JobTable(tables, settings, store, statistics)
-            store.sweep()
             await database(table.recover, time.time())
             supervisor = Supervisor(settings, table, Outbox(table, settings), store, database)
             queue = JobQueue(settings, table, supervisor, store, database)
@@ -95,6 +99,13 @@ async def serve(settings: Settings) -> None:
         finally:
             await database.close()
     log.info("stopped")
+
+
+def _keep_temporary_files_in(folder: Path) -> None:
+    """Have them where the next start finds them, if this service is killed: multiprocessing makes a folder
+    with a socket, and whatever a ZIP_COMMAND makes goes there too."""
+    if len(os.fsencode(folder)) <= _LONGEST_FOLDER_OF_SOCKETS:
+        os.environ["TMPDIR"] = str(folder)
 
 
 @contextlib.contextmanager
@@ -116,8 +127,8 @@ async def _work(supervisor: Supervisor, database: DatabaseThread, settings: Sett
 
     def stop(signal_number: int) -> None:
         log.info("%s: stopping", signal.Signals(signal_number).name)
-        systemd.notify("STOPPING=1")
         supervisor.stop(settings.STOP_GRACE)
+        systemd.notify("STOPPING=1")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)

@@ -1,18 +1,25 @@
 """Telling systemd how the service is: sd_notify(3), which is one datagram."""
 
+import logging
 import os
 import socket
 
+log = logging.getLogger(__name__)
+
 
 def notify(state: str) -> None:
-    """Send ``state``, such as ``READY=1``, to the manager that started us, if there is one."""
+    """Send ``state``, such as ``READY=1``, to the manager that started us, if there is one and it listens."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.sendto(state.encode(), address)
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    with socket.socket(socket.AF_UNIX, kind) as channel:
+        try:
+            channel.sendto(state.encode(), address)
+        except OSError as error:
+            log.warning("systemd was not told %s: %s", state, error)
 
 
 def watchdog_seconds() -> float | None:

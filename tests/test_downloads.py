@@ -2,9 +2,12 @@
 
 import base64
 import hashlib
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -77,6 +80,7 @@ def test_head_says_the_same_without_the_bytes(package: Download) -> None:
         ("bytes=-100", -100, None),
         ("bytes=-99999999", 0, None),
         ("bytes=100-99999999", 100, None),
+        ("bytes= 0 - 99", 0, 100),
     ],
 )
 def test_a_part_can_be_asked_for(package: Download, asked: str, first: int, stop: int | None) -> None:
@@ -99,7 +103,19 @@ def test_a_part_outside_is_refused(package: Download, asked: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", ["bytes=0-1,5-6", "rows=0-1", "bytes=5-1", "bytes=", "bytes=-", "bytes=a-b", ""]
+    "asked",
+    [
+        "bytes=0-1,5-6",
+        "rows=0-1",
+        "bytes=5-1",
+        "bytes=",
+        "bytes=-",
+        "bytes=a-b",
+        "bytes=0-\u00b2",
+        "bytes=0-" + "9" * 5000,
+        "bytes=" + "9" * 5000 + "-",
+        "",
+    ],
 )
 def test_a_range_that_we_do_not_know_gives_the_whole(package: Download, asked: str) -> None:
     url, content = package
@@ -121,7 +137,21 @@ def test_what_is_known_is_not_sent_again(package: Download) -> None:
     etag = get(url).headers["ETag"]
     answer = get(url, If_None_Match=etag)
     assert (answer.status_code, answer.content, answer.headers["ETag"]) == (304, b"", etag)
+    assert get(url, If_None_Match="*").status_code == 304
     assert get(url, If_None_Match='"other"').status_code == 200
+
+
+def test_a_visitor_who_goes_away_leaves_no_trace(service: Service, package: Download) -> None:
+    address = urlsplit(package[0])
+    with socket.socket() as visitor:
+        visitor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        visitor.settimeout(TIMEOUT)
+        visitor.connect((address.hostname, address.port))
+        visitor.sendall(f"GET {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+        assert visitor.recv(100)
+        visitor.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no last words
+    assert get(package[0]).content == package[1]
+    assert "Traceback" not in service.log
 
 
 def test_a_download_that_was_cut_off_is_resumed_by_curl(package: Download, tmp_path: Path) -> None:
@@ -134,7 +164,7 @@ def test_a_download_that_was_cut_off_is_resumed_by_curl(package: Download, tmp_p
 
 def test_only_packages_can_be_had(service: Service, package: Download) -> None:
     (service.store / "stranger.zip").write_bytes(b"x")
-    for name in ("stranger.zip", ".lock", "..%2Fstats.db", "%2e%2e/stats.db", ".drafts/x", "", "a/b"):
+    for name in ("stranger.zip", ".lock", "..%2Fstats.db", "%2e%2e/stats.db", ".drafts/x", "", "a/b", "a%00"):
         assert get(f"{service.url}/download/{name}").status_code == 404, name
 
 
@@ -148,6 +178,10 @@ def test_a_range_never_leads_outside(size: int, first: int, last: int | None) ->
         assert part[1] <= size
         assert part[0] == first
         assert part[1] - part[0] <= (size if last is None else last - first + 1)
+
+
+def test_only_plain_digits_are_a_range() -> None:
+    assert parse_range("bytes=\N{ARABIC-INDIC DIGIT THREE}-", 10) is None
 
 
 @given(st.text())

@@ -51,6 +51,11 @@ def test_what_the_extension_posts_is_understood() -> None:
     )
 
 
+def test_blanks_around_a_value_are_not_part_of_it() -> None:
+    job = datastore(**{name: f"  {value}\n" for name, value in DATASTORE.items()})
+    assert job == datastore()
+
+
 def test_a_limit_of_nothing_is_not_no_limit() -> None:
     assert datastore(limit="0").limit == 0
     assert datastore(limit=0).limit == 0
@@ -123,6 +128,7 @@ def test_only_whole_numbers_count_rows(name: str, value: Any) -> None:
     [
         ("{", "filters is not JSON"),
         ("[" * 100_000, "filters is not JSON"),
+        ('{"a": ' + "[" * 400 + "]" * 400 + "}", "filters is nested too deeply"),
         ("[]", "not a list"),
         ('"x"', "not str"),
         ("1", "not a number"),
@@ -168,11 +174,21 @@ def test_text_that_is_no_text_is_refused(name: str) -> None:
     assert refusal(**{name: ["x"]}).startswith(name)
     assert refusal(**{name: "x" * 20_000}).startswith(name)
     assert refusal(**{name: "a\ud800"}).startswith(name)
+    assert refusal(**{name: "a\0"}).startswith(name)
+
+
+def test_no_database_is_given_what_it_cannot_hold() -> None:
+    for name in ("q", "filters"):
+        assert refusal(**{name: {"a": "b\ud800"}}).startswith(name)
+        assert refusal(**{name: {"b\ud800": "a"}}).startswith(name)
+    assert refusal(fields=["a", "b\ud800"]).startswith("fields")
+    assert refusal(fields=["a", "b\0"]).startswith("fields")
 
 
 def test_the_cache_knows_requests_apart_by_all_but_the_address() -> None:
     job = datastore(limit="5")
     assert datastore(limit=5, email="other@localhost.example").cache_key == job.cache_key
+    assert datastore(filters='{"a": 1, "b": 2}').cache_key == datastore(filters='{"b": 2, "a": 1}').cache_key
     for name, value in {
         "key": "k", "limit": 6, "offset": 1, "q": "x", "sort": "a", "fields": "a", "format": "tsv",
         "distinct": True, "filters": {"a": 1}, "resource_id": "other", "plain": False, "language": "french",

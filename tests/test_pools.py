@@ -1,6 +1,8 @@
 """The supervisor, one step at a time, with real processes."""
 
 import asyncio
+import dataclasses
+import multiprocessing
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,7 +17,8 @@ from ckanpackager.demo.ckan import PENGUINS
 from ckanpackager.jobs import pools
 from ckanpackager.jobs.messages import Progress
 from ckanpackager.jobs.pools import FAST, MAIL, Supervisor, WorkersCannotStartError
-from ckanpackager.jobs.queue import eta
+from ckanpackager.jobs.queue import JobQueue, eta
+from ckanpackager.jobs.worker import Reporter
 from tests.fake_ckan import FakeCkan, a_page
 from tests.test_table import Bench
 
@@ -42,6 +45,16 @@ class Stage:
     def accept(self, **parameters: Any) -> str:
         asked = {"resource_id": PENGUINS, "api_url": self.ckan.api_url, **parameters}
         return self.bench.accept(self.now, **asked)
+
+    def queue(self) -> JobQueue:
+        return JobQueue(
+            self.bench.settings,
+            self.bench.table,
+            self.supervisor,
+            self.bench.store,
+            self.database,
+            lambda: self.now,
+        )
 
     async def tick(self) -> None:
         await self.supervisor.tick(self.now)
@@ -114,6 +127,21 @@ def test_a_worker_that_ignores_being_stopped_is_killed(stage: Callable[..., None
     stage(scene)
 
 
+def test_pages_that_are_still_awaited_do_not_hold_up_a_stop(stage: Callable[..., None]) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.ckan.hold(times=None, when=a_page)
+        job_id = stage.accept(sort="Island")
+        await stage.tick()
+        await asyncio.to_thread(stage.ckan.wait_for, 3, a_page)
+        assert stage.running()
+        stage.supervisor.stop(grace=0)
+        # Time stands still, so nobody comes to kill it.
+        await stage.until(lambda: not stage.running())
+        assert stage.bench.state(job_id) == "queued"
+
+    stage(scene, PAGES_AT_ONCE=3, PAGE_SIZE=10)
+
+
 def test_workers_that_cannot_start_stop_the_service_and_blame_no_job(
     stage: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +152,154 @@ def test_workers_that_cannot_start_stop_the_service_and_blame_no_job(
             await stage.until(lambda: False)
         assert stage.bench.state(job_id) == "queued"
         assert stage.bench.table.view(job_id, private=True)["attempts"] == 0
+
+    stage(scene)
+
+
+@pytest.mark.parametrize("error", [OSError("no process to be had"), EOFError()])
+def test_a_process_that_the_host_does_not_give_costs_no_job_and_no_mail(
+    stage: Callable[..., None], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def scene(stage: Stage) -> None:
+        def fail(*arguments: Any) -> None:
+            raise error
+
+        built = stage.accept(limit=1)
+        await stage.until(lambda: stage.bench.state(built) == "built" and not stage.running(FAST))
+        await stage.until(lambda: not stage.running(MAIL))
+        stage.now += 3600
+        job_id = stage.accept(q="x")
+        with monkeypatch.context() as patch:
+            patch.setattr(pools, "Child", fail)
+            await stage.tick()
+            assert not stage.running(FAST) + stage.running(MAIL)
+            assert stage.bench.state(job_id) == "queued"
+            assert stage.bench.table.view(job_id, private=True)["attempts"] == 0
+            with pytest.raises(WorkersCannotStartError):
+                for _ in range(5):
+                    await stage.tick()
+        stage.now += 3600
+        await stage.tick()
+        assert (len(stage.running(FAST)), len(stage.running(MAIL))) == (1, 1)
+
+    stage(scene)
+
+
+def test_a_start_that_fails_now_and_then_stops_nothing(
+    stage: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(stage: Stage) -> None:
+        def fail(*arguments: Any) -> None:
+            raise OSError
+
+        for word in ("a", "b"):
+            job_id = stage.accept(q=word)
+            with monkeypatch.context() as patch:
+                patch.setattr(pools, "Child", fail)
+                for _ in range(4):
+                    await stage.supervisor._start_next(stage.supervisor.pools[FAST], stage.now)
+            await stage.until(lambda job_id=job_id: stage.bench.state(job_id) == "built")  # type: ignore[misc]
+
+    stage(scene)
+
+
+def test_a_package_that_nobody_wants_any_more_is_not_kept(stage: Callable[..., None]) -> None:
+    async def scene(stage: Stage) -> None:
+        gate = stage.ckan.hold(when=a_page)
+        job_id = stage.accept()
+        await stage.until(lambda: any(run.progress.rows_total for run in stage.running()))
+        await stage.database(stage.bench.table.cancel, job_id, stage.now)
+        gate.open()
+        await stage.until(lambda: not stage.running())
+        assert list(stage.bench.store.folder.glob("*.zip")) == []
+        assert stage.bench.state(job_id) == "cancelled"
+
+    stage(scene)
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(stage: Callable[..., None]) -> None:
+    async def scene(stage: Stage) -> None:
+        (stage.bench.store.folder / ".drafts").rmdir()
+        job_id = stage.accept()
+        await stage.until(lambda: stage.bench.state(job_id) == "failed")
+        error = stage.bench.table.view(job_id)["error"]
+        assert error == "The service could not write the package: No such file or directory."
+
+    stage(scene)
+
+
+def test_a_fault_of_ours_fails_the_job_and_shows_no_more_than_its_name(stage: Callable[..., None]) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.supervisor._settings = dataclasses.replace(stage.bench.settings, PAGE_SIZE="many")
+        job_id = stage.accept()
+        await stage.until(lambda: stage.bench.state(job_id) == "failed")
+        error = stage.bench.table.view(job_id)["error"]
+        assert error == "The service has a fault (TypeError); its log says more."
+
+    stage(scene)
+
+
+def test_the_service_is_told_no_oftener_than_it_wants_to_know() -> None:
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    with ours, theirs:
+        reporter = Reporter(theirs)
+        reporter.planned(100, None)
+        for rows in range(100):
+            reporter.progress(rows, rows * 10)
+        said = []
+        while ours.poll():
+            said.append(ours.recv())
+    assert said[:2] == [Progress(rows_total=100), Progress(rows_total=100)]
+    assert len(said) < 20
+
+
+def test_nothing_is_done_while_nothing_happens(
+    stage: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(stage: Stage) -> None:
+        ticks = []
+
+        async def tick(now: float) -> None:
+            ticks.append(now)
+
+        monkeypatch.setattr(stage.supervisor, "tick", tick)
+        running = asyncio.create_task(stage.supervisor.run())
+        stage.supervisor.wake()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(ticks) == 1
+        stage.supervisor.stop(grace=0)
+        await running
+
+    stage(scene)
+
+
+def test_what_is_accepted_is_begun_at_once(stage: Callable[..., None]) -> None:
+    async def scene(stage: Stage) -> None:
+        queue = stage.queue()
+        woken = stage.supervisor._woken
+        job_id = await queue.submit(stage.bench.job())
+        assert woken.is_set()
+        woken.clear()
+        claim = await stage.database(stage.bench.claim)
+        await stage.database(stage.bench.table.failed, claim, "no", stage.now)
+        await queue.retry(job_id)
+        assert woken.is_set()
+
+    stage(scene)
+
+
+def test_the_table_has_the_last_word_on_how_far_a_job_is(stage: Callable[..., None]) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.ckan.hold(when=a_page)
+        job_id = stage.accept()
+        bench, queue = stage.bench, stage.queue()
+        await stage.until(lambda: any(run.progress.rows_total for run in stage.running()))
+        job = await queue.view(job_id)
+        assert (job["rows_done"], job["rows_total"], job["bytes_done"]) == (0, 344, 0)
+        await stage.database(bench.table.cancel, job_id, stage.now)
+        assert stage.running()
+        assert (await queue.view(job_id))["bytes_done"] is None
 
     stage(scene)
 

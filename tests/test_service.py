@@ -5,8 +5,11 @@ import io
 import json
 import os
 import re
+import select
 import signal
+import socket
 import subprocess
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,10 @@ from typing import Any
 import pytest
 import requests
 
+from ckanpackager import systemd
 from ckanpackager.demo.ckan import PENGUINS, penguins
 from ckanpackager.demo.files import generated_bytes
+from ckanpackager.demo.listener import Response
 from ckanpackager.demo.table import Resource
 from tests.conftest import StartService
 from tests.fake_ckan import FakeCkan, a_page, page_from
@@ -200,10 +205,10 @@ def test_the_posts_of_the_extension_are_answered_and_carried_out(
 
 
 def test_a_request_without_a_limit_is_sized_first(start_service: StartService, ckan: FakeCkan) -> None:
-    service = start_service(SLOW_REQUEST=100)
+    service = start_service(SLOW_REQUEST=52)  # as many as there are on Torgersen
     whole = service.submit(**ask(ckan))
     part = service.submit(**ask(ckan, filters=json.dumps({"Island": "Torgersen"})))
-    given = service.submit(**ask(ckan, limit=101))
+    given = service.submit(**ask(ckan, limit=53))
     jobs = {job_id: service.wait_for(job_id) for job_id in (whole, part, given)}
     assert [job["queue"] for job in jobs.values()] == ["slow", "fast", "slow"]
     assert service.events(whole) == ["queued", "running", "queued", "running", "built", "done"]
@@ -238,6 +243,47 @@ def test_the_same_request_again_is_answered_from_the_store(
     assert link(smtp, 3) != link(smtp, 1)
 
 
+def test_the_visitors_page_says_how_far_it_is(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
+    gate = ckan.hold(when=a_page)
+    first = service.submit(**ask(ckan))
+    second = service.submit(**ask(ckan))
+    gate.reached()
+    while service.job(first)["rows_total"] is None:
+        pass
+    assert "0 of 344 rows" in visit(service, first, "Your package is being made", refreshes=True)
+    assert "It is the next one" in visit(
+        service, second, "Your package is waiting for its turn", refreshes=True
+    )
+    smtp.answers["RCPT"] = "550 no such user"
+    gate.open()
+    service.wait_for(second, "failed")  # the mail alone: the package is there
+    link = f'href="{service.job(second)["download_url"]}"'
+    assert link in visit(service, second, "Your package is ready", refreshes=False)
+    smtp.answers.clear()
+    third = service.submit(**ask(ckan))
+    service.wait_for(third, "done")
+    visit(service, third, "Your package is ready", refreshes=False)
+    service.post("/clear_caches")
+    visit(service, third, "Your package has been removed", refreshes=False)
+    failed = service.submit(**ask(ckan, resource_id="nope"))
+    service.wait_for(failed, "failed")
+    assert "Resource &quot;nope&quot; was not found" in visit(
+        service, failed, "Your package could not be made", refreshes=False
+    )
+
+
+def visit(service: Service, job_id: str, headline: str, *, refreshes: bool) -> str:
+    """The page of the job, as a browser gets it."""
+    answer = requests.get(
+        f"{service.url}/jobs/{job_id}", headers={"Accept": "text/html, application/json"}, timeout=TIMEOUT
+    )
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert f"<h1>{headline}</h1>" in answer.text
+    assert ('http-equiv="refresh"' in answer.text) is refreshes
+    assert VISITOR not in answer.text
+    return answer.text
+
+
 # ------------------------------------------------------------- what goes wrong
 
 
@@ -253,6 +299,14 @@ def test_the_words_of_ckan_reach_the_visitor(service: Service, ckan: FakeCkan, s
     assert [(error["email"], error["resource_id"]) for error in errors] == [(VISITOR, "nope")]
     assert "nope" in errors[0]["message"]
     assert service.post("/statistics").json()["totals"]["*"] == {"emails": 0, "requests": 0, "errors": 1}
+
+
+def test_words_that_cannot_be_stored_cost_only_themselves(service: Service, ckan: FakeCkan) -> None:
+    body = rb'{"success": false, "error": {"message": "odd \u0000 words"}}'
+    ckan.fault(lambda request: Response(404, body, {"Content-Type": "application/json"}))
+    job = service.wait_for(service.submit(**ask(ckan)), "failed")
+    assert "odd  words" in job["error"]
+    service.wait_for(service.submit(**ask(ckan)), "done")
 
 
 def test_a_file_that_is_short_is_never_announced(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
@@ -357,10 +411,45 @@ def descendants(pid: int) -> list[int]:
 
 
 def leftovers(service: Service) -> list[str]:
-    """What lies in the folders of work in progress."""
+    """What lies in the folders of work in progress, but for multiprocessing's own."""
     drafts = (service.store / ".drafts").iterdir()
     scratch = [path for corner in service.scratch.iterdir() for path in corner.iterdir()]
-    return [str(path) for path in (*drafts, *scratch)]
+    return [str(path) for path in (*drafts, *scratch) if not path.name.startswith("pymp-")]
+
+
+@pytest.mark.parametrize("end", ["its worker dies", "the job is cancelled", "the service is killed"])
+def test_a_zip_command_does_not_outlive_its_job(
+    start_service: StartService, ckan: FakeCkan, tmp_path: Path, end: str
+) -> None:
+    os.mkfifo(fifo := tmp_path / "fifo")
+    service = start_service(
+        ZIP_COMMAND=f"/bin/sh -c 'echo $$ > {fifo}; exec sleep 60' sh {{output}} {{input}}", MAX_ATTEMPTS=1
+    )
+    job_id = service.submit(**ask(ckan))
+    command = os.pidfd_open(int(fifo.read_text()))
+    if end == "its worker dies":
+        os.kill(service.worker_pids()[0], signal.SIGKILL)
+    elif end == "the job is cancelled":
+        service.post(f"/jobs/{job_id}/cancel")
+    else:
+        service.kill()
+    ended, _, _ = select.select([command], [], [], TIMEOUT)
+    os.close(command)
+    assert ended
+
+
+def test_what_a_kill_leaves_in_temporary_folders_is_swept(start_service: StartService) -> None:
+    # Sockets lie in them, whose paths must be short.
+    with tempfile.TemporaryDirectory() as folder:
+        (temporary := Path(folder, "tmp")).mkdir()
+        service = start_service(TEMP_DIRECTORY=f"{folder}/scratch")
+        for _ in range(2):
+            service.kill()
+            service.start({"TMPDIR": str(temporary)})
+        assert len(list(Path(folder).glob("scratch/*/pymp-*"))) == 1
+        assert list(temporary.iterdir()) == []
+        assert service.stop() == 0
+        assert list(Path(folder).glob("scratch/*/*")) == []
 
 
 # ------------------------------------------------------------- being stopped
@@ -397,6 +486,48 @@ def test_sigterm_hands_back_what_does_not_finish(
     assert len(rows(link(smtp))) == 345
 
 
+def test_ctrl_c_stops_it_as_well(service: Service) -> None:
+    service.process.send_signal(signal.SIGINT)
+    assert service.process.wait(TIMEOUT) == 0
+    service.wait_for_log("SIGINT: stopping")
+
+
+@pytest.mark.parametrize("kind", ["a file", "abstract"])
+def test_systemd_is_told_how_the_service_is(service: Service, tmp_path: Path, kind: str) -> None:
+    service.stop()
+    address = str(tmp_path / "s") if kind == "a file" else f"@ckanpackager-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(TIMEOUT)
+        manager.bind(address.replace("@", "\0"))
+        service.start({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000"})
+        assert manager.recv(100) == b"READY=1"
+        assert service.post("/status").status_code == 200
+        assert [manager.recv(100) for _ in range(5)] == [b"WATCHDOG=1"] * 5
+        service.process.send_signal(signal.SIGTERM)
+        while (said := manager.recv(100)) == b"WATCHDOG=1":
+            pass
+        assert said == b"STOPPING=1"
+        assert service.process.wait(TIMEOUT) == 0
+
+
+def test_a_systemd_that_does_not_listen_stops_nothing(service: Service, tmp_path: Path) -> None:
+    service.stop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(str(tmp_path / "deaf"))
+        for address in (str(tmp_path / "deaf"), str(tmp_path / "nowhere")):
+            service.start({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "200"})
+            service.wait_for_log(r"systemd was not told WATCHDOG=1", after=len(service.lines))
+            assert service.post("/status").status_code == 200
+            assert service.stop() == 0
+
+
+def test_systemd_hears_twice_in_the_time_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    assert systemd.watchdog_seconds() is None
+    monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+    assert systemd.watchdog_seconds() == 30
+
+
 def test_two_services_do_not_share_a_store(service: Service) -> None:
     second = subprocess.run(
         [Path(service.process.args[0])],
@@ -431,7 +562,7 @@ def test_a_running_job_can_be_cancelled(service: Service, ckan: FakeCkan, smtp: 
 
 
 def test_a_failed_job_can_be_tried_again(service: Service, ckan: FakeCkan) -> None:
-    ckan.lie(400, times=2)
+    ckan.lie(400)
     job_id = service.submit(**ask(ckan))
     service.wait_for(job_id, "failed")
     ckan.behave()
@@ -440,13 +571,15 @@ def test_a_failed_job_can_be_tried_again(service: Service, ckan: FakeCkan) -> No
     assert service.post(f"/jobs/{job_id}/retry").status_code == 409
     shown = service.post("/jobs", state="done").json()
     assert (shown["total"], shown["jobs"][0]["id"], shown["jobs"][0]["email"]) == (1, job_id, VISITOR)
+    assert service.post("/jobs", limit=0).json()["jobs"] == []
     assert "email" not in service.job(job_id)
 
 
 def test_clearing_the_caches_removes_packages(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
     service.wait_for(service.submit(**ask(ckan)), "done")
-    kept = service.post("/clear_caches", expired="true").json()
-    assert (kept["removed"], kept["freed"]) == (0, 0)
+    for narrower in ({"expired": "true"}, {"older_than": 3600}):
+        kept = service.post("/clear_caches", **narrower).json()
+        assert (kept["removed"], kept["freed"]) == (0, 0)
     answer = service.post("/clear_caches").json()
     assert answer["removed"] == 1
     assert answer["freed"] > 1000
@@ -529,3 +662,4 @@ def test_the_whole_way_works_on_postgresql(
     service.start()
     assert service.job(job_id)["state"] == "done"
     assert service.post("/status").json()["processed_requests"] == 1
+    assert requests.get(f"{service.url}/download/a%00.zip", timeout=TIMEOUT).status_code == 404

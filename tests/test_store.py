@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import re
+import stat
 from pathlib import Path
 
 import pytest
 
 from ckanpackager.errors import SettingsError
-from ckanpackager.store import Package, Store, new_token
+from ckanpackager.job import Job
+from ckanpackager.store import Package, Store, new_token, zip_file_name
 
 
 @pytest.fixture
@@ -46,6 +49,35 @@ def test_a_package_takes_its_name_only_when_it_is_whole(store: Store, tmp_path: 
     assert not store.holds("r-t.zip", 6)
 
 
+def test_a_package_is_on_the_disk_before_it_has_its_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What happens when the power fails cannot be tried here; the order of the system calls can be seen."""
+    calls = []
+
+    def fsync(descriptor: int) -> None:
+        calls.append(("fsync", os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    def rename(old: Path, new: Path) -> None:
+        calls.append(("rename", str(new)))
+        os.replace(old, new)
+
+    with store.draft("t") as draft:
+        draft.path.write_bytes(b"whole")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fsync)
+            patch.setattr(os, "rename", rename)
+            draft.publish("r-t.zip", "r.zip", 3)
+    name, folder = str(store.folder / "r-t.zip"), str(store.folder)
+    assert calls == [("fsync", str(draft.path)), ("rename", name), ("fsync", folder)]
+
+
+def test_nobody_else_sees_what_is_being_made(store: Store) -> None:
+    with store.draft("t") as draft:
+        for folder in (draft.path.parent, draft.scratch, draft.scratch.parent):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
 def test_a_draft_that_fails_leaves_nothing(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), store.draft("t") as draft:
         draft.path.write_bytes(b"half")
@@ -67,11 +99,12 @@ def test_all_that_an_attempt_left_is_found_by_its_token(store: Store, tmp_path: 
 def test_a_start_sweeps_what_a_kill_left_and_nothing_else(store: Store, tmp_path: Path) -> None:
     die_in_mid_package(store)
     (store.folder / "r-t.zip").write_bytes(b"whole")
-    stranger = tmp_path / "temp" / "ckanpackager-of-another-store"
-    stranger.mkdir()
-    (stranger / "x").write_text("x")
-    store.sweep()
-    assert everything(tmp_path) == {"store/r-t.zip", "temp/ckanpackager-of-another-store/x"}
+    other = Store(tmp_path / "other", tmp_path / "temp")
+    other.prepare()
+    with other.draft("t") as draft:
+        (draft.scratch / "x").write_text("x")
+        store.sweep()
+        assert everything(tmp_path) == {"store/r-t.zip", str((draft.scratch / "x").relative_to(tmp_path))}
 
 
 def test_two_services_never_share_a_store(store: Store) -> None:
@@ -89,6 +122,19 @@ def test_removing_counts_what_it_frees(store: Store) -> None:
     assert [path.name for path in store.folder.glob("*.zip")] == ["b.zip"]
 
 
+def test_only_old_files_are_old(store: Store) -> None:
+    for name, modified in (("old.zip", 1), ("new.zip", 2), (".hidden.zip", 1), ("notes.txt", 1)):
+        (store.folder / name).write_bytes(b"1")
+        os.utime(store.folder / name, (modified, modified))
+    (store.folder / "folder.zip").mkdir()
+    os.utime(store.folder / "folder.zip", (1, 1))
+    (store.folder / "link.zip").symlink_to("old.zip")
+    (store.folder / "broken.zip").symlink_to("nowhere.zip")
+    for link in ("link.zip", "broken.zip"):
+        os.utime(store.folder / link, (1, 1), follow_symlinks=False)
+    assert list(store.changed_before(2)) == ["old.zip"]
+
+
 def test_what_a_link_points_to_is_known(store: Store) -> None:
     (store.folder / "a.zip").write_bytes(b"1")
     (store.folder / "newest.zip").symlink_to("a.zip")
@@ -96,5 +142,19 @@ def test_what_a_link_points_to_is_known(store: Store) -> None:
     assert store.linked() == {"a.zip"}
 
 
+@pytest.mark.parametrize("name", ["../x.zip", "/etc/passwd", ".lock", ".drafts/t.zip"])
+def test_no_name_leads_out_of_the_folder(store: Store, name: str) -> None:
+    with pytest.raises(AssertionError):
+        store.path(name)
+
+
 def test_no_two_tokens_are_alike() -> None:
-    assert len({new_token() for _ in range(1000)}) == 1000
+    tokens = {new_token() for _ in range(1000)}
+    assert len(tokens) == 1000
+    assert all(re.fullmatch("[0-9a-f]{32}", token) for token in tokens)
+
+
+def test_a_name_fits_into_every_file_system() -> None:
+    job = Job("package_datastore", "r" * 128, "a@localhost.example", api_url="http://ckan.example/api")
+    assert zip_file_name(job, new_token()).startswith("r" * 64 + "-")
+    assert len(zip_file_name(job, new_token())) == 64 + 1 + 32 + 4

@@ -16,6 +16,7 @@ from ckanpackager.job import Job
 from ckanpackager.jobs import models
 from ckanpackager.jobs.outbox import Outbox
 from ckanpackager.jobs.table import FAST, SLOW, Claim, JobTable
+from ckanpackager.notify import Notice
 from ckanpackager.settings import Settings
 from ckanpackager.stats import Statistics
 from ckanpackager.store import Package, Store
@@ -45,14 +46,17 @@ class Bench:
         self.table = JobTable(self.database, self.settings, self.store, self.statistics)
         self.outbox = Outbox(self.table, self.settings)
 
-    def accept(self, now: float = 0, **parameters: Any) -> str:
+    def job(self, **parameters: Any) -> Job:
         form = {
             "resource_id": "r",
             "email": "visitor@localhost.example",
             "api_url": "http://ckan.example/api/3/action/datastore_search",
             **parameters,
         }
-        return self.table.accept(Job.from_form("package_datastore", Form(form)), now)
+        return Job.from_form("package_datastore", Form(form))
+
+    def accept(self, now: float = 0, **parameters: Any) -> str:
+        return self.table.accept(self.job(**parameters), now)
 
     def claim(self, queue: str = FAST, now: float = 0) -> Claim:
         claim = self.table.claim(queue, now)
@@ -122,7 +126,9 @@ def test_what_is_accepted_is_in_the_file_before_anyone_hears_of_it(on_sqlite: Be
     other = peewee.SqliteDatabase(tmp_path / "stats.db")
     assert other.execute_sql("select id, state from jobs").fetchall() == [(job_id, "queued")]
     other.close()
-    assert on_sqlite.database.execute_sql("pragma synchronous").fetchone() == (2,)  # FULL
+    wanted = {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1, "busy_timeout": 10_000}  # 2 is FULL
+    pragmas = {name: on_sqlite.database.execute_sql(f"pragma {name}").fetchone()[0] for name in wanted}
+    assert pragmas == wanted
 
 
 def test_jobs_are_carried_out_in_their_order(bench: Bench) -> None:
@@ -130,6 +136,33 @@ def test_jobs_are_carried_out_in_their_order(bench: Bench) -> None:
     assert [bench.table.view(job_id)["position"] for job_id in jobs] == [1, 2, 3]
     assert [bench.claim().id for _ in jobs] == jobs
     assert bench.table.claim(FAST, 0) is None
+
+
+def test_a_place_in_the_queue_counts_only_who_waits_there(bench: Bench) -> None:
+    done, running, first, second = (bench.accept(resource_id=name) for name in "abcd")
+    slow = bench.accept(limit=5000)
+    bench.build(bench.claim())
+    bench.claim()
+    places = {job_id: bench.table.view(job_id)["position"] for job_id in (done, running, first, second, slow)}
+    assert list(places.values()) == [None, None, 1, 2, 1]
+
+
+@pytest.mark.parametrize("table", ["packages", "jobs", "job_events", "requests", "mails"])
+def test_a_change_that_cannot_be_written_down_whole_is_not_written_at_all(
+    on_sqlite: Bench, table: str
+) -> None:
+    job_id = on_sqlite.accept()
+    claim = on_sqlite.claim()
+    full = f"before {'update' if table == 'jobs' else 'insert'} on {table} begin select raise(abort, 'full'); end"
+    on_sqlite.database.execute_sql(f"create trigger no_room {full}")
+    with pytest.raises(peewee.IntegrityError, match="full"):
+        on_sqlite.build(claim)
+    assert on_sqlite.state(job_id) == "running"
+    assert len(on_sqlite.table.events(job_id)) == 2
+    on_sqlite.database.execute_sql("drop trigger no_room")
+    assert on_sqlite.build(claim)
+    assert on_sqlite.statistics.processed() == 1
+    assert len(on_sqlite.table.view(job_id, private=True)["mails"]) == 1
 
 
 @pytest.mark.parametrize(("limit", "queue"), [(1000, FAST), (1001, SLOW), (0, FAST), (None, FAST)])
@@ -185,6 +218,9 @@ def test_a_package_that_is_too_old_or_gone_is_not_used_again(bench: Bench) -> No
     assert bench.state(bench.accept(now=1)) == "queued"
     bench.store.path(name).unlink()
     assert bench.state(bench.accept(now=1)) == "queued"
+    while (claim := bench.table.claim(FAST, DAY)) is not None:
+        bench.build(claim, 2)
+    assert bench.state(bench.accept(now=3)) == "built"  # from the newer one
 
 
 def test_a_late_report_changes_nothing(bench: Bench) -> None:
@@ -217,6 +253,14 @@ def test_a_job_whose_worker_dies_is_tried_again_and_not_for_ever(bench: Bench) -
     assert (delivery.notice.kind, delivery.notice.error) == ("failed", bench.table.view(job_id)["error"])
 
 
+def test_a_job_that_killed_its_worker_waits_longer_each_time(bench: Bench) -> None:
+    bench.accept()
+    bench.table.worker_lost(bench.claim(now=0), "killed", 0)
+    bench.table.worker_lost(bench.claim(now=0), "killed", 0)  # once is an accident
+    assert bench.table.claim(FAST, 4) is None
+    assert bench.table.claim(FAST, 5) is not None
+
+
 def test_being_stopped_is_not_held_against_a_job(bench: Bench) -> None:
     job_id = bench.accept()
     for _ in range(10):
@@ -246,6 +290,24 @@ def test_a_source_that_came_back_is_given_its_whole_patience_again(bench: Bench)
     assert bench.table.view(job_id)["error"] is None
 
 
+@pytest.mark.parametrize("how", ["it was sized", "it was built, and the store lost it"])
+def test_patience_is_counted_from_when_the_source_was_last_heard_of(bench: Bench, how: str) -> None:
+    job_id = bench.accept()
+    bench.table.source_unavailable(bench.claim(), "down", 0)
+    queue, late = FAST, bench.settings.SOURCE_RETRY_TIME + 100
+    if how == "it was sized":
+        bench.table.move_to_slow(bench.claim(now=10), 5000, 10)
+        assert bench.table.view(job_id)["error"] is None
+        queue = SLOW
+    else:
+        claim = bench.claim(now=10)
+        bench.build(claim, 10)
+        bench.store.path(claim.zip_file_name).unlink()
+        bench.table.recover(20)
+    bench.table.source_unavailable(bench.claim(queue, now=late), "down again", late)
+    assert bench.state(job_id) == "queued"
+
+
 def test_cancelling_ends_a_job_wherever_it_is(bench: Bench) -> None:
     waiting, running = bench.accept(resource_id="w"), bench.accept(resource_id="r")
     assert bench.table.cancel(waiting, 1) is None
@@ -258,6 +320,7 @@ def test_cancelling_ends_a_job_wherever_it_is(bench: Bench) -> None:
     bench.table.cancel(built, 1)
     assert bench.outbox.claim(1) is None
     assert {bench.state(job_id) for job_id in (waiting, running, built)} == {"cancelled"}
+    assert {bench.table.view(job_id)["finished"] for job_id in (waiting, running, built)} == {1}
     with pytest.raises(ConflictError, match="only an unfinished job"):
         bench.table.cancel(waiting, 2)
     with pytest.raises(NotFoundError):
@@ -271,11 +334,77 @@ def test_a_failed_job_can_be_tried_again(bench: Bench) -> None:
     bench.table.retry(job_id, 3)
     claim = bench.claim(now=3)
     assert (claim.id, claim.job.key) == (job_id, "k")
+    assert bench.table.view(job_id)["finished"] is None
     bench.build(claim)
     bench.mail()
     assert bench.state(job_id) == "done"
     with pytest.raises(ConflictError, match="only a failed job"):
         bench.table.retry(job_id, 4)
+
+
+@pytest.mark.parametrize("then", ["delayed", "the service was killed"])
+@pytest.mark.parametrize("what", ["cancelled", "tried again"])
+def test_a_mail_under_way_that_is_no_longer_true_is_not_tried_again(
+    bench: Bench, what: str, then: str
+) -> None:
+    job_id = bench.accept()
+    if what == "cancelled":
+        bench.build(bench.claim())
+    else:
+        bench.table.failed(bench.claim(), "no", 0)
+    delivery = bench.outbox.claim(0)
+    assert delivery is not None
+    if what == "cancelled":
+        bench.table.cancel(job_id, 1)
+    else:
+        bench.table.retry(job_id, 1)
+    if then == "delayed":
+        bench.outbox.delayed(delivery, "connection refused", 2)
+    else:
+        bench.table.recover(2)
+    assert bench.outbox.claim(10**6) is None
+
+
+def test_a_mail_that_was_sent_all_the_same_changes_nothing(bench: Bench) -> None:
+    job_id = bench.accept()
+    bench.build(bench.claim())
+    delivery = bench.outbox.claim(0)
+    assert delivery is not None
+    bench.table.cancel(job_id, 1)
+    bench.outbox.sent(delivery, 2)
+    assert bench.state(job_id) == "cancelled"
+
+
+def test_a_restart_tries_at_once_what_was_waiting(bench: Bench) -> None:
+    waiting = bench.accept(resource_id="a")
+    bench.table.source_unavailable(bench.claim(), "CKAN is down", 0)
+    bench.accept(resource_id="b")
+    bench.build(bench.claim())
+    delivery = bench.outbox.claim(0)
+    assert delivery is not None
+    bench.outbox.delayed(delivery, "connection refused", 0)
+    assert bench.table.claim(FAST, 1) is None
+    assert bench.outbox.claim(1) is None
+    bench.table.recover(1)
+    assert bench.claim(now=1).id == waiting
+    assert bench.outbox.claim(1) is not None
+
+
+def test_a_failure_that_is_tried_again_is_not_announced_any_more(bench: Bench) -> None:
+    job_id = bench.accept()
+    bench.table.failed(bench.claim(), "CKAN said no", 1)
+    bench.table.retry(job_id, 2)
+    assert bench.outbox.claim(3) is None
+
+
+def test_a_job_that_is_tried_again_has_all_its_tries(bench: Bench) -> None:
+    job_id = bench.accept()
+    for now in range(bench.settings.MAX_ATTEMPTS):
+        bench.table.worker_lost(bench.claim(now=10 * now), "killed", 10 * now)
+    assert bench.state(job_id) == "failed"
+    bench.table.retry(job_id, 101)
+    bench.table.worker_lost(bench.claim(now=101), "killed", 101)
+    assert bench.state(job_id) == "queued"
 
 
 def test_a_restart_goes_on_with_what_was_under_way(bench: Bench) -> None:
@@ -304,6 +433,31 @@ def test_after_a_restart_nothing_is_announced_that_the_store_has_lost(bench: Ben
     bench.table.recover(5)
     assert (bench.state(done), bench.state(built)) == ("expired", "queued")
     assert bench.outbox.claim(5) is None
+
+
+def test_a_notice_says_all_about_its_package(bench: Bench) -> None:
+    job_id = bench.accept(doi="10.5072/x")
+    claim = bench.claim()
+    bench.build(claim, now=100)
+    delivery = bench.outbox.claim(100)
+    assert delivery is not None
+    assert delivery.notice == Notice(
+        kind="ready",
+        job_id=job_id,
+        email="visitor@localhost.example",
+        resource_id="r",
+        zip_file_name=claim.zip_file_name,
+        ckan_host="ckan.example",
+        doi="10.5072/x",
+        download_url=f"https://packages.example/download/{claim.zip_file_name}",
+        status_url=f"https://packages.example/jobs/{job_id}",
+        rows=3,
+        size=5,
+        sha256="0" * 64,
+        expires=100 + bench.settings.KEEP_TIME,
+        report="",
+        error="",
+    )
 
 
 def test_a_mail_server_that_is_down_delays_the_mail_and_loses_nothing(bench: Bench) -> None:
@@ -339,6 +493,20 @@ def test_a_mail_that_cannot_be_delivered_is_said_and_the_package_stays(bench: Be
     assert bench.statistics.totals()["*"] == {"emails": 1, "requests": 1, "errors": 1}
     bench.table.retry(job_id, 2)
     assert bench.state(job_id) == "built"  # nothing is built again
+    assert bench.outbox.claim(2) is not None
+
+
+def test_a_package_that_was_lost_is_built_again_where_its_mail_was_refused(bench: Bench) -> None:
+    job_id = bench.accept()
+    claim = bench.claim()
+    bench.build(claim)
+    delivery = bench.outbox.claim(0)
+    assert delivery is not None
+    bench.outbox.refused(delivery, "550 no such user", 1)
+    bench.store.path(claim.zip_file_name).unlink()
+    bench.table.retry(job_id, 2)
+    job = bench.table.view(job_id)
+    assert (job["state"], job["download_url"], job["rows_done"]) == ("queued", None, None)
 
 
 def test_what_is_old_is_removed_and_its_job_says_so(bench: Bench) -> None:
@@ -369,16 +537,45 @@ def test_what_is_still_to_be_announced_or_linked_to_is_kept(bench: Bench) -> Non
 
 
 def test_packages_that_the_retired_service_left_are_removed_when_they_are_old(bench: Bench) -> None:
-    for name, modified in (("old.zip", 0), ("new.zip", 8 * DAY), ("notes.txt", 0)):
+    for name, modified in (("old.zip", 0), ("new.zip", 7 * DAY), ("notes.txt", 0), ("linked.zip", 0)):
         path = bench.store.folder / name
         path.write_bytes(b"x")
         os.utime(path, (modified, modified))
+    (bench.store.folder / "newest.zip").symlink_to("linked.zip")
     running = bench.accept()
     just_named = bench.store.path(bench.claim().zip_file_name)
     just_named.write_bytes(b"12345")
     os.utime(just_named, (0, 0))
     assert bench.table.remove_packages(8 * DAY) == ["old.zip"]
+    assert sorted(bench.table.remove_packages(8 * DAY, cutoff=8 * DAY)) == ["new.zip", "old.zip"]
     assert bench.state(running) == "running"
+
+
+def test_a_package_whose_removal_was_interrupted_goes_the_next_time(bench: Bench) -> None:
+    job_id = bench.finish(now=0)
+    path = bench.store.path(bench.table.view(job_id)["download_url"].rpartition("/")[2])
+    os.utime(path, (0, 0))
+    now = bench.settings.KEEP_TIME + 1
+    assert bench.table.remove_packages(now) == [path.name]
+    # Killed before the file was unlinked:
+    assert path.exists()
+    assert bench.state(bench.accept(now=1)) == "queued"
+    bench.table.recover(now + 1)
+    assert bench.table.remove_packages(now + DAY) == [path.name]
+
+
+def test_an_address_is_hashed_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ANONYMIZE_EMAILS=True)
+    job_id = bench.accept(q="somebody@localhost.example")
+    bench.table.failed(bench.claim(), "no", 0)
+    shown = []
+    for _ in range(2):
+        bench.table.remove_packages(bench.settings.KEEP_TIME + 1)
+        shown.append(bench.table.view(job_id, private=True)["email"])
+    assert shown == [bench.statistics.address("visitor@localhost.example")] * 2
+    with pytest.raises(ConflictError, match="no longer known"):
+        bench.table.retry(job_id, 10**7)
+    bench.database.close()
 
 
 def test_a_finished_job_forgets_the_key(bench: Bench) -> None:
@@ -387,8 +584,13 @@ def test_a_finished_job_forgets_the_key(bench: Bench) -> None:
     bench.build(bench.claim())
     bench.mail()
     assert "very-private" not in models.JobRow.get(id=job_id).request
+    cancelled = bench.accept(key="very-private", q="y")
+    bench.table.cancel(cancelled, 0)
+    assert "very-private" not in models.JobRow.get(id=cancelled).request
     failed = bench.accept(key="very-private", q="x")
     bench.table.failed(bench.claim(), "no", 0)
+    bench.table.remove_packages(bench.settings.KEEP_TIME)
+    assert "very-private" in models.JobRow.get(id=failed).request  # a retry needs it
     bench.table.remove_packages(bench.settings.KEEP_TIME + 1)
     assert "very-private" not in models.JobRow.get(id=failed).request
 
@@ -421,6 +623,8 @@ def test_the_counts_are_those_of_the_rows(bench: Bench) -> None:
     jobs, total = bench.table.page("queued", 1, 1)
     assert (len(jobs), total) == (1, 3)
     assert jobs[0]["resource_id"] == "r2"
+    jobs, total = bench.table.page(None, 0, 2)
+    assert (total, [job["resource_id"] for job in jobs]) == (5, ["r", "r2"])
 
 
 def test_a_database_that_is_locked_refuses_instead_of_forgetting(on_sqlite: Bench, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The contract over HTTP: every answer has its status and its shape, whatever is sent."""
 
+import contextlib
 import http.client
 import json
 import socket
+import sqlite3
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
@@ -116,6 +118,24 @@ def test_garbage_is_refused(service: Service, content_type: str, body: bytes) ->
 
 
 @pytest.mark.parametrize(
+    ("content_type", "body", "message"),
+    [
+        ("application/json", b"[1]", "must be a JSON object"),
+        ("application/json", b"secret=x", "not JSON"),
+        ("", b"%7B%22a%22%3A%22%FF%22%7D", "not UTF-8"),
+        ("application/x-www-form-urlencoded", b"secret=%FF", "not UTF-8"),
+        ("", b"\xff", "not UTF-8"),
+        ("application/json", b'{"a": ' * 100_000, "not JSON"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_read_is_said(service: Service, content_type: str, body: bytes, message: str) -> None:
+    headers = {"Content-Type": content_type}
+    answer = requests.post(service.url + "/status", data=body, headers=headers, timeout=TIMEOUT)
+    assert message in assert_refused(answer, 400, "BadRequestError")
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"--x\r\n\r\nno name\r\n--x--",
@@ -133,10 +153,17 @@ def test_a_broken_multipart_form_is_refused(service: Service, body: bytes) -> No
         assert_refused(answer, answer.status_code, answer.json()["error"])
 
 
+def test_more_parameters_than_any_request_has_are_refused(service: Service) -> None:
+    answer = service.post("/status", **{f"parameter{number}": "" for number in range(1000)})
+    assert "more than 1000 parameters" in assert_refused(answer, 400, "BadRequestError")
+
+
 def test_a_huge_body_is_refused_and_not_kept(service: Service) -> None:
-    answer = requests.post(service.url + "/package_datastore", data=b"x" * 50_000_000, timeout=TIMEOUT)
+    before = peak_megabytes(service.process.pid)
+    body = b"x" * 110_000_000  # also more than Tornado would take by itself
+    answer = requests.post(service.url + "/package_datastore", data=body, timeout=TIMEOUT)
     assert_refused(answer, 413, "TooLargeError")
-    assert resident_megabytes(service.process.pid) < 120
+    assert peak_megabytes(service.process.pid) < before + 25
 
 
 def test_a_huge_body_in_chunks_is_refused_too(service: Service) -> None:
@@ -144,9 +171,9 @@ def test_a_huge_body_in_chunks_is_refused_too(service: Service) -> None:
     assert_refused(answer, 413, "TooLargeError")
 
 
-def resident_megabytes(pid: int) -> float:
+def peak_megabytes(pid: int) -> float:
     with open(f"/proc/{pid}/status") as status:
-        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
 
 PARAMETERS = {"secret": SECRET, "offset": "0", "limit": "7", "resource_id": "räsource"}
@@ -159,6 +186,16 @@ PARAMETERS = {"secret": SECRET, "offset": "0", "limit": "7", "resource_id": "rä
         {"json": PARAMETERS},
         {"json": {**PARAMETERS, "offset": 0, "limit": 7}},
         {"files": {name: (None, value) for name, value in PARAMETERS.items()}},
+        {"files": {name: ("file", value) for name, value in PARAMETERS.items()}},
+        {
+            "data": "".join(
+                f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+                for name, value in PARAMETERS.items()
+            ).encode()
+            + b"--x--\r\n",
+            "headers": {"Content-Type": "Multipart/Form-Data; boundary=x"},
+        },
+        {"data": json.dumps(PARAMETERS), "headers": {"Content-Type": "Application/JSON; charset=utf-8"}},
         {"data": urllib.parse.quote(json.dumps(PARAMETERS))},
         {
             "data": urllib.parse.quote(json.dumps(PARAMETERS)),
@@ -166,7 +203,18 @@ PARAMETERS = {"secret": SECRET, "offset": "0", "limit": "7", "resource_id": "rä
         },
         {"data": json.dumps(PARAMETERS), "headers": {"Content-Type": "application/x-www-form-urlencoded"}},
     ],
-    ids=["form", "json", "typed json", "multipart", "quoted json", "quoted json as form", "json as form"],
+    ids=[
+        "form",
+        "json",
+        "typed json",
+        "multipart",
+        "files",
+        "Multipart",
+        "JSON",
+        "quoted json",
+        "quoted json as form",
+        "json as form",
+    ],
 )
 def test_parameters_may_be_written_in_four_ways(service: Service, request_: dict[str, Any]) -> None:
     answer = requests.post(service.url + "/statistics/requests", timeout=TIMEOUT, **request_)
@@ -196,6 +244,31 @@ def test_a_parameter_that_is_wrong_is_named(
     assert named in assert_refused(service.post(path, **parameters), 400, "BadRequestError")
 
 
+@pytest.mark.parametrize("name", ["secret", "filters", "limit", "plain", "fields", "email", "other"])
+@pytest.mark.parametrize("depth", [40, 400, 950])
+def test_json_that_is_nested_deeply_is_refused(service: Service, name: str, depth: int) -> None:
+    value = "[" * depth + "]" * depth
+    for nested in (value, f'{{"a": {value}}}'):
+        answer = requests.post(
+            service.url + "/package_datastore",
+            data=f'{{"secret": "{SECRET}", {json.dumps(VALID)[1:-1]}, "{name}": {nested}}}',
+            timeout=TIMEOUT,
+        )
+        assert "nested too deeply" in assert_refused(answer, 400, "BadRequestError")
+
+
+def test_a_database_that_cannot_be_used_is_said(start_service: StartService) -> None:
+    service = start_service()
+    with contextlib.closing(sqlite3.connect(service.folder / "stats.db")) as database:
+        database.execute("alter table requests rename to elsewhere")
+        for path in ("/statistics", "/status"):
+            answer = service.post(path)
+            assert_refused(answer, 503, "UnavailableError")
+            assert int(answer.headers["Retry-After"]) > 0
+        database.execute("alter table elsewhere rename to requests")
+    assert service.post("/statistics").status_code == 200
+
+
 def test_a_refused_request_is_not_accepted(service: Service) -> None:
     before = service.post("/jobs").json()["total"]
     service.post("/package_datastore", **{**VALID, "email": "x"})
@@ -214,6 +287,14 @@ def test_a_job_that_is_not_there_is_not_found(service: Service) -> None:
     assert "There is no job" in answer.text
 
 
+def test_what_is_refused_is_one_line_in_the_log(service: Service) -> None:
+    service.post("/status", secret="wrong")
+    service.post("/jobs", state="lost")
+    service.wait_for_log("POST /status answered 401: The secret is wrong")
+    service.wait_for_log("POST /jobs answered 400: state must be one of")
+    assert "Traceback" not in service.log
+
+
 def test_the_front_page_says_what_it_is_and_nothing_else(service: Service) -> None:
     for accept in ("text/html", "*/*", "application/json"):
         answer = requests.get(service.url + "/", headers={"Accept": accept}, timeout=TIMEOUT)
@@ -229,6 +310,7 @@ def test_only_the_ckans_in_the_settings_are_asked(start_service: StartService) -
         "ckan.example": 200,
         "CKAN.example:5000": 200,
         "other.example:8080": 200,
+        "Other.example:8080": 200,
         "other.example": 400,
         "ckan.example.evil.example": 400,
         "169.254.169.254": 400,
@@ -291,6 +373,8 @@ def test_headers_keep_browsers_from_guessing(service: Service) -> None:
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["X-Robots-Tag"] == "noindex"
     assert "Tornado" not in answer.headers["Server"]
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Cache-Control"] == "no-store"
 
 
 def test_a_kept_connection_is_good_for_many_requests(service: Service) -> None:

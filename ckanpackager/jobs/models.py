@@ -110,6 +110,11 @@ class MailRow(peewee.Model):
     sent = peewee.DoubleField(null=True)
     error = peewee.TextField(null=True)
 
+    @property
+    def is_due(self) -> bool:
+        """Is what it announces still so? A job may have been cancelled, or tried again, in mid-mail."""
+        return bool(self.job.state == {"ready": State.BUILT, "failed": State.FAILED}[self.kind])
+
     class Meta:
         table_name = "mails"
         indexes = ((("state", "not_before"), False),)

@@ -68,6 +68,9 @@ class Outbox:
     def delayed(self, delivery: Delivery, error: str, now: float) -> None:
         """The mail server could not be reached, or asked for patience: wait, longer each time."""
         row = MailRow.get_by_id(delivery.mail)
+        if not row.is_due:
+            row.delete_instance()
+            return
         waited = now - row.first_tried
         if waited >= self._settings.MAIL_RETRY_TIME:
             self.refused(delivery, error, now)

@@ -252,7 +252,14 @@ class Supervisor:
             work = await self._database(self._table.claim, pool.name, now)
         if work is None:
             return False
-        pool.runs.append(Run(work, Child(self._settings, self._task(work))))
+        try:
+            child = Child(self._settings, self._task(work))
+        except (OSError, EOFError):
+            # The host has no process to give, or the forkserver has just died: the next one is another.
+            log.exception("no process could be started")
+            await self._not_started(work, now)
+            return False
+        pool.runs.append(Run(work, child))
         return True
 
     def _task(self, work: Claim | Delivery) -> messages.Task:
@@ -268,9 +275,9 @@ class Supervisor:
             await self._hear(run, run.child.said[0], now)
             run.child.said.popleft()
         if exit_code is not None:
+            run.child.kill()  # what it may have started itself
             if not run.is_settled:
                 await self._lost(run, exit_code, now)
-            run.child.kill()  # what it may have started itself
             run.child.bury()
             pool.runs.remove(run)
         elif run.kill_at is not None and now >= run.kill_at:
@@ -315,23 +322,31 @@ class Supervisor:
     async def _lost(self, run: Run, exit_code: int, now: float) -> None:
         """The child ended without a last word: settle for it."""
         how = _how(exit_code)
-        failed_to_start = not run.is_up and exit_code == 1
-        if isinstance(run.work, Delivery):
+        if not run.is_up and exit_code == 1:
+            await self._not_started(run.work, now)
+        elif isinstance(run.work, Delivery):
             await self._database(self._outbox.delayed, run.work, f"the process that sent it was {how}", now)
         else:
             await self._discard(run.work)
-            if run.stopping is not None or failed_to_start:
-                reason = run.stopping or "its worker could not start"
-                await self._database(self._table.hand_back, run.work, reason, now)
+            if run.stopping is not None:
+                await self._database(self._table.hand_back, run.work, run.stopping, now)
             else:
                 await self._database(self._table.worker_lost, run.work, how, now)
-        self._failed_starts += failed_to_start
+        run.is_settled = True
+
+    async def _not_started(self, work: Claim | Delivery, now: float) -> None:
+        """That is no fault of the task, which waits for another process; but it must not go on for ever."""
+        reason = "its process could not start"
+        if isinstance(work, Delivery):
+            await self._database(self._outbox.delayed, work, reason, now)
+        else:
+            await self._database(self._table.hand_back, work, reason, now)
+        self._failed_starts += 1
         if self._failed_starts >= _MOST_FAILED_STARTS:
             raise WorkersCannotStartError(
                 f"{_MOST_FAILED_STARTS} worker processes in a row ended before they could do anything: "
                 "see the traceback above."
             )
-        run.is_settled = True
 
     async def _discard(self, claim: Claim) -> None:
         await asyncio.get_running_loop().run_in_executor(

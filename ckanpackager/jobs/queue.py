@@ -13,7 +13,7 @@ from ckanpackager.database import DatabaseThread
 from ckanpackager.errors import UnavailableError
 from ckanpackager.job import Job
 from ckanpackager.jobs.messages import Progress
-from ckanpackager.jobs.models import PackageRow
+from ckanpackager.jobs.models import PackageRow, State
 from ckanpackager.jobs.pools import Supervisor
 from ckanpackager.jobs.table import FAST, SLOW, JobTable, status_url
 from ckanpackager.settings import Settings
@@ -100,7 +100,8 @@ class JobQueue:
 
     def _with_progress(self, job: dict[str, Any]) -> dict[str, Any]:
         progress = self._supervisor.progress(job["id"])
-        if progress is None:
+        # A worker that has had its last word may linger for a moment; the table knows better by then.
+        if progress is None or job["state"] != State.RUNNING:
             return job
         return {
             **job,

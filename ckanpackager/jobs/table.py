@@ -124,6 +124,7 @@ class JobTable:
         if (row := self._held(claim)) is not None:
             row.queue = SLOW
             row.rows_total = rows
+            row.error = row.unavailable_since = None  # the source has answered
             self._queue_again(row, f"has {rows} rows: moved to the slow queue", now)
 
     @transaction
@@ -213,8 +214,10 @@ class JobTable:
         row.error = row.finished = row.unavailable_since = None
         row.deaths = row.not_before = 0
         MailRow.delete().where(MailRow.job == row, MailRow.state != MailState.SENDING).execute()
-        if row.package is not None and row.package.removed is None:
-            self._adopt(row, row.package, now, "to be mailed again")
+        package = row.package
+        there = package is not None and package.removed is None
+        if there and self._store.holds(package.zip_file_name, package.size):
+            self._adopt(row, package, now, "to be mailed again")
         else:
             self._queue_again(row, "to be tried again", now)
 
@@ -228,6 +231,9 @@ class JobTable:
             self._store.discard(row.lease, zip_file_name(job_of(row), row.lease))
             self._queue_again(row, "the service was restarted", now)
         JobRow.update(not_before=0).where(JobRow.state == State.QUEUED).execute()
+        for mail in list(MailRow.select().where(MailRow.state == MailState.SENDING)):
+            if not mail.is_due:
+                mail.delete_instance()
         owed = MailRow.state.in_((MailState.SENDING, MailState.WAITING))
         MailRow.update(state=MailState.WAITING, not_before=0).where(owed).execute()
         for package in PackageRow.select().where(PackageRow.removed.is_null()):
@@ -273,7 +279,8 @@ class JobTable:
             self._remove(package, now)
             names.append(package.zip_file_name)
         self._forget_failed(now - self._settings.KEEP_TIME)
-        return names + self._strangers(now - self._settings.KEEP_TIME if cutoff is None else cutoff, linked)
+        before = now - self._settings.KEEP_TIME if cutoff is None else cutoff
+        return names + self._strangers(before, linked.union(names))
 
     @transaction
     def package(self, name: str) -> PackageRow:
@@ -398,7 +405,7 @@ class JobTable:
         MailRow.create(job=row, kind="failed")
 
     def _queue_again(self, row: JobRow, reason: str, now: float) -> None:
-        row.lease = None
+        row.lease = row.package = None
         self._change(row, State.QUEUED, reason, now)
 
     def _change(self, row: JobRow, state: State, reason: str, now: float) -> None:
@@ -413,9 +420,9 @@ class JobTable:
     def _forget(self, row: JobRow) -> None:
         """Drop what a finished job no longer needs: CKAN's key, and the address where it is anonymized."""
         job = job_of(row)
-        row.request = json.dumps(
-            dataclasses.replace(job, key=None, email=self._statistics.address(job.email)).to_dict()
-        )
+        # What has no @ is the hash already.
+        email = self._statistics.address(job.email) if "@" in job.email else job.email
+        row.request = json.dumps(dataclasses.replace(job, key=None, email=email).to_dict())
         row.save()
 
     def _forget_failed(self, cutoff: float) -> None:
@@ -427,23 +434,23 @@ class JobTable:
     def _remove(self, package: PackageRow, now: float) -> None:
         package.removed = now
         package.save()
-        for row in package.jobs.where(JobRow.state.in_((State.DONE, State.BUILT))):
+        for row in list(package.jobs.where(JobRow.state.in_((State.DONE, State.BUILT)))):
             if row.state == State.DONE:
                 self._change(row, State.EXPIRED, "the package was removed", now)
             else:
                 MailRow.delete().where(MailRow.job == row).execute()
                 self._queue_again(row, "the package is no longer in the store", now)
 
-    def _strangers(self, cutoff: float, linked: set[str]) -> list[str]:
-        """ZIPs in the store that no row knows, such as the retired service's, and were made before cutoff."""
-        known = {name for (name,) in PackageRow.select(PackageRow.zip_file_name).tuples()} | linked
+    def _strangers(self, cutoff: float, known: set[str]) -> list[str]:
+        """ZIPs in the store that belong to no package, and were made before cutoff.
+
+        The retired service left such, and so does a kill between marking a package as removed and doing it.
+        """
+        there = PackageRow.select(PackageRow.zip_file_name).where(PackageRow.removed.is_null())
+        known = known | {name for (name,) in there.tuples()}
         for row in JobRow.select().where(JobRow.lease.is_null(False)):
             known.add(zip_file_name(job_of(row), row.lease))
-        return [
-            path.name
-            for path in self._store.folder.glob("[!.]*.zip")
-            if path.name not in known and not path.is_symlink() and path.stat().st_mtime < cutoff
-        ]
+        return [name for name in self._store.changed_before(cutoff) if name not in known]
 
     def _public(self, row: JobRow) -> dict[str, Any]:
         package = row.package

@@ -34,7 +34,7 @@ def make_app(
             (r"/jobs", api.Jobs),
             (_JOB, pages.JobPage),
             (_JOB + r"/(retry|cancel)", api.JobAction),
-            (r"/download/([^/.][^/]*)", downloads.Download),
+            (r"/download/([A-Za-z0-9_-][A-Za-z0-9_.-]*)", downloads.Download),
         ],
         default_handler_class=NotFoundHandler,
         template_path=str(Path(__file__).parent / "templates"),

@@ -11,15 +11,17 @@ from urllib.parse import parse_qsl, unquote
 from tornado.httputil import HTTPFile, HTTPInputError, parse_body_arguments
 
 from ckanpackager.errors import BadRequestError
+from ckanpackager.form import refuse_deep
 
 _MOST_PARAMETERS = 1000
 
 
 def parse_body(content_type: str, body: bytes) -> dict[str, Any]:
     """The parameters by name; of one that is given twice, the last. Raises BadRequestError."""
-    kind = content_type.partition(";")[0].strip().lower()
+    kind, _, rest = content_type.partition(";")
+    kind = kind.strip().lower()
     if kind == "multipart/form-data":
-        return _multipart(content_type, body)
+        return _multipart(f"{kind};{rest}", body)
     try:
         text = body.decode().strip()
         if kind == "application/json" or text.startswith("{"):
@@ -53,4 +55,5 @@ def _object(text: str) -> dict[str, Any]:
         raise BadRequestError(f"The body is not JSON: {error}.") from error
     if not isinstance(value, dict):
         raise BadRequestError("The body must be a JSON object with the parameters by name.")
+    refuse_deep("The body", value)
     return value

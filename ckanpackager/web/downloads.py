@@ -17,7 +17,7 @@ from ckanpackager.errors import GoneError, RangeError
 from ckanpackager.web.pages import Page
 
 _CHUNK = 256 * 1024  # bytes
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 class Download(Page):
@@ -73,6 +73,8 @@ class Download(Page):
             file.seek(start)
             while start < stop:
                 chunk = await loop.run_in_executor(None, file.read, min(_CHUNK, stop - start))
+                if not chunk:
+                    raise GoneError("This package has been cut short.")
                 start += len(chunk)
                 self.write(chunk)
                 try:
@@ -88,7 +90,7 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     14.2). Empty where the range lies outside.
     """
     match = _RANGE.fullmatch(header.replace(" ", ""))
-    if match is None or header.isascii() is False:
+    if match is None:
         return None
     first, last = match.groups()
     if first:
