@@ -363,7 +363,7 @@ def test_a_connection_lost_in_mid_page_loses_no_row(ckan: FakeCkan, client: Clie
 def test_trouble_that_stays_says_that_it_may_pass(ckan: FakeCkan, client: Client, status: int) -> None:
     ckan.status(status, times=None, when=nth_page(2))
     with pytest.raises(SourceUnavailableError, match=f"answered {status}"):
-        read(Datastore(job(ckan), client, 100))
+        read(Datastore(job(ckan), client, 100, at_once=1))
     later = [page for page in ckan.pages if page["limit"] != 1][1:]
     assert len([page for page in later if page == later[0]]) == 3
 
