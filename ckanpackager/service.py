@@ -92,7 +92,6 @@ async def serve(settings: Settings) -> None:
                 make_app(settings, queue, statistics, database), max_body_size=_NO_LIMIT, xheaders=True
             )
             server.add_sockets(sockets)
-            log.info("ckanpackager %s listens on http://%s:%d", __version__, settings.HOST, settings.PORT)
             await _work(supervisor, database, settings)
             server.stop()
             await server.close_all_connections()
@@ -132,6 +131,7 @@ async def _work(supervisor: Supervisor, database: DatabaseThread, settings: Sett
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
+    log.info("ckanpackager %s listens on http://%s:%d", __version__, settings.HOST, settings.PORT)
     systemd.notify("READY=1")
     watchdog = asyncio.create_task(_feed_watchdog(database))
     try:

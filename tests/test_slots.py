@@ -56,7 +56,7 @@ def test_no_more_requests_are_under_way_than_a_ckan_is_to_bear(
         )
         for number, word in enumerate(("Adelie", "Gentoo", "Chinstrap"))
     ]
-    gate.reached()
+    ckan.wait_for(2, when=a_page)
     gate.open()
     for job_id in jobs:
         assert service.wait_for(job_id)["state"] == "done"
