@@ -12,7 +12,7 @@ demo: $(READY)            ## the whole service at work; API_URL=... RESOURCE=...
 	$(BIN)/ckanpackager demo --output .demo $(if $(API_URL),--api-url $(API_URL)) $(if $(RESOURCE),-r $(RESOURCE)) $(if $(TASK),--task $(TASK))
 
 test: $(READY)            ## the tests; TESTS=tests/test_job.py for some of them
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 check: lint types test    ## lint, types and tests
 

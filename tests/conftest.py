@@ -12,12 +12,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg2
 import pytest
 
 from tests.fake_ckan import FakeCkan
 from tests.services import Service, running_service
 from tests.sinks import Sink
+
+# How long an example takes says more about the machine than about us.
+hypothesis.settings.register_profile("ckanpackager", deadline=None)
+hypothesis.settings.load_profile("ckanpackager")
 
 StartService = Callable[..., Service]
 

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 import requests
 
@@ -139,13 +140,17 @@ def test_the_posts_of_the_extension_are_answered_and_carried_out(
     service = start_service(
         SECRET="8ba6d280d4ce9a416e9b604f3f0ebb-changed", SUCCESS_MESSAGE="Please wait, ö!"
     )
-    columns = [("genus", "text"), ("Barcode label", "text"), ("sex", "text"), ("year", "int4")]
-    plants = [
-        ["Rosa", "NHMUK010000001", "", 1758],
-        ["Carabus", "NHMUK010000001", "", 1900],
-        ["Rosa", "x", "", 1],
+    columns = [
+        ("genus", "text"),
+        ("Barcode label", "text"),
+        ("sex", "text"),
+        ("author", "text"),
+        ("year", "int4"),
     ]
-    ckan.add(Resource("48cf7ddd-0bab-4a04-8c2f-162b57fa788c", columns, plants))
+    plants = [["Rosa", "NHMUK010000001", "", "Linnaeus, 1758", 1758 + n % 7] for n in range(130)]
+    ckan.add(
+        Resource("48cf7ddd-0bab-4a04-8c2f-162b57fa788c", columns, [*plants, ["Bombus", "x", None, "L.", 1]])
+    )
     api_url = f"http%3A%2F%2F127.0.0.1%3A{ckan.port}%2Fapi%2Faction%2Fdatastore_search"
     file_url = ckan.upload("numbers.csv", b"1,2\n").replace(":", "%3A").replace("/", "%2F")
     start = (
@@ -160,7 +165,7 @@ def test_the_posts_of_the_extension_are_answered_and_carried_out(
         ("/package_datastore", f"{start}&format=csv&api_url={api_url}&limit=300000"),
         (
             "/package_datastore",
-            f"{start}&format=xlsx&api_url={api_url}&filters={filters}&q=Rosa+1758&limit=50&offset=0"
+            f"{start}&format=xlsx&api_url={api_url}&filters={filters}&q=Linnaeus+1758&limit=50&offset=100"
             "&sort=year+ASC%2Cgenus+DESC",
         ),
         (
@@ -188,8 +193,18 @@ def test_the_posts_of_the_extension_are_answered_and_carried_out(
         assert (answer.json()["success"], answer.json()["status"]) == (True, "success")
     mails = smtp.wait_for(4)
     assert {tuple(mail.recipients) for mail in mails} == {("someone@localhost.example",)}
-    members = [download(link(smtp, number)).namelist() for number in range(1, 5)]
+    packages = [download(link(smtp, number)) for number in range(1, 5)]
+    members = [package.namelist() for package in packages]
     assert sorted(members) == [["numbers.csv"], ["resource.csv"], ["resource.csv"], ["resource.xlsx"]]
+    sheet = openpyxl.load_workbook(packages[members.index(["resource.xlsx"])].open("resource.xlsx")).active
+    assert sheet.max_row == 1 + 30  # of 130 that match, those after 100
+    assert [row[5].value for row in sheet.iter_rows(min_row=2)] == sorted(1758 + n % 7 for n in range(130))[
+        100:
+    ]
+    texts = [
+        package.read("resource.csv").decode() for package in packages if "resource.csv" in package.namelist()
+    ]
+    assert sorted(text.count("\n") for text in texts) == [1, 132]
     statistics = requests.post(
         service.url + "/statistics/requests",
         data="secret=8ba6d280d4ce9a416e9b604f3f0ebb-changed&limit=5&offset=2"

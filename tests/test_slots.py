@@ -10,6 +10,7 @@ from ckanpackager.demo.ckan import PENGUINS
 from ckanpackager.sources.slots import Slots
 from tests.conftest import StartService
 from tests.fake_ckan import FakeCkan, a_page
+from tests.services import Service
 
 URL = "http://ckan.example:5000/api"
 
@@ -57,7 +58,19 @@ def test_no_more_requests_are_under_way_than_a_ckan_is_to_bear(
         for number, word in enumerate(("Adelie", "Gentoo", "Chinstrap"))
     ]
     ckan.wait_for(2, when=a_page)
+    wait_until_one_waits_for_a_lock(service)
+    assert len(ckan.pages) == 2
     gate.open()
     for job_id in jobs:
         assert service.wait_for(job_id)["state"] == "done"
     assert ckan.most_at_once == 2
+
+
+def wait_until_one_waits_for_a_lock(service: Service) -> None:
+    """The kernel lists who waits for whose lock (proc_locks(5))."""
+    for _ in range(100_000):
+        workers = service.worker_pids()
+        for line in Path("/proc/locks").read_text().splitlines():
+            if "->" in line and "FLOCK" in line and int(line.split()[5]) in workers:
+                return
+    raise AssertionError("no worker waits for a slot")
