@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test check lint types bench clean
+.PHONY: demo test test-ckan check lint types bench clean
 
 demo: $(READY)            ## the whole service at work; API_URL=... RESOURCE=... for a real CKAN
 	@rm -rf .demo
@@ -13,6 +13,9 @@ demo: $(READY)            ## the whole service at work; API_URL=... RESOURCE=...
 
 test: $(READY)            ## the tests; TESTS=tests/test_job.py for some of them
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+
+test-ckan: $(READY)       ## the service against a real CKAN of our own; CKAN_VERSION=2.11.6 for another one
+	$(BIN)/python -m pytest $(or $(TESTS),tests/ckan)
 
 check: lint types test    ## lint, types and tests
 
@@ -34,4 +37,4 @@ $(READY): setup.cfg setup.py
 	@touch $@
 
 clean:                    ## what the other targets have made
-	rm -rf $(VENV) .demo build *.egg-info
+	rm -rf $(VENV) .ckan .demo build *.egg-info

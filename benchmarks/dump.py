@@ -1,0 +1,88 @@
+"""From accepted to ZIP ready, beside CKAN's own dump of the same resource, on a real CKAN.
+
+    python -m benchmarks.dump [ROWS [CKAN_VERSION [ROUNDS]]]
+
+CKAN runs on this machine with two gunicorn workers. A round is one of each: ``curl`` of
+``/datastore/dump/<resource>``, which neither checks nor packs, and a request to a real service, from the
+moment that its job was accepted until its package was in the store. Printed are the medians and their ratio,
+and the most memory (VmHWM) of the worker.
+"""
+
+import contextlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from tests.ckan.bed import RealCkan
+from tests.services import Service, running_service
+
+
+class MemoryWatch:
+    """The most memory that any worker of the service ever had."""
+
+    def __init__(self, service: Service) -> None:
+        self.megabytes = 0.0
+        self._service = service
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.05):
+            for pid in self._service.worker_pids():
+                with contextlib.suppress(OSError):
+                    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                    peak = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+                    self.megabytes = max(self.megabytes, peak / 1024)
+
+
+def dump(url: str) -> float:
+    """Seconds that curl takes for a dump."""
+    begin = time.perf_counter()
+    subprocess.run(["curl", "--silent", "--fail", "--output", "/dev/null", url], check=True)
+    return time.perf_counter() - begin
+
+
+def package(service: Service, api_url: str, resource_id: str, number: int) -> float:
+    """Seconds from accepted to built. The key differs each time, so that nothing comes from the cache."""
+    job_id = service.submit(resource_id=resource_id, api_url=api_url, doi=f"10.1/{number}")
+    job = service.wait_for(job_id, "built", "failed", timeout=3600)
+    assert job["rows_done"] == job["rows_total"], job["error"]
+    events = {
+        event["state"]: event["timestamp"] for event in service.post(f"/jobs/{job_id}").json()["events"]
+    }
+    return float(events["built"] - job["created"])
+
+
+def main(rows: int, version: str, rounds: int) -> None:
+    with (
+        RealCkan(version) as ckan,
+        tempfile.TemporaryDirectory() as folder,
+        running_service(Path(folder) / "service", SMTP_HOST="127.0.0.1", SMTP_PORT=9) as service,
+    ):
+        table = ckan.load_specimens(rows)
+        dumps, packages = [], []
+        watch = MemoryWatch(service)
+        for number in range(rounds):
+            dumps.append(dump(f"{ckan.url}/datastore/dump/{table}"))
+            packages.append(package(service, ckan.api_url, table, number))
+            print(f"  round {number + 1}: dump {dumps[-1]:.2f} s, package {packages[-1]:.2f} s", flush=True)
+        watch.stop()
+    ours, theirs = statistics.median(packages), statistics.median(dumps)
+    print(
+        f"CKAN {version}, {rows:,} rows: package {ours:.2f} s, dump {theirs:.2f} s, ratio {ours / theirs:.2f}; "
+        f"worker {watch.megabytes:.0f} MB; {1e6 * ours / rows:.1f} s per million rows"
+    )
+
+
+if __name__ == "__main__":
+    given = [*sys.argv[1:], *["300000", "2.12.0", "5"][len(sys.argv) - 1 :]]
+    main(int(given[0]), given[1], int(given[2]))
