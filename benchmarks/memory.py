@@ -23,6 +23,7 @@ from ckanpackager.demo.ckan import Ckan
 from ckanpackager.demo.specimens import SPECIMENS, specimens
 from ckanpackager.form import Form
 from ckanpackager.job import Job
+from ckanpackager.jobs.worker import give_memory_back
 from ckanpackager.packager import package
 from ckanpackager.settings import Settings
 from ckanpackager.store import Store, new_token
@@ -40,6 +41,7 @@ class Silence:
 
 
 def as_the_worker_does(job: Job, folder: str) -> None:
+    give_memory_back()
     settings = Settings.from_mapping({"SECRET": "of a benchmark"})
     store = Store(f"{folder}/store", f"{folder}/temp")
     store.prepare()

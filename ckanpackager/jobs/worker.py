@@ -40,6 +40,8 @@ from ckanpackager.store import Store
 log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
+_M_MMAP_THRESHOLD = -3
+_LARGE = 1 << 20  # bytes
 _SECONDS_BETWEEN_REPORTS = 0.25
 _MOST_OF_A_MESSAGE = 4000
 
@@ -77,6 +79,7 @@ def main(pipe: "connection.Connection[Any, Any]", settings: Settings, task: Task
     """Carry out ``task`` and say through ``pipe`` what became of it."""
     os.setsid()
     _die_with_the_service()
+    give_memory_back()
     start_logging(settings.DEBUG)
     with contextlib.suppress(Stopped), _stoppable():
         reporter = Reporter(pipe)
@@ -124,6 +127,17 @@ def _send(task: MailTask, settings: Settings) -> Message:
 def _words(error: PackagerError) -> str:
     """Its message, as far as every database and mail can hold it: some of it are other servers' words."""
     return str(error).replace("\0", "").encode(errors="replace").decode()[:_MOST_OF_A_MESSAGE]
+
+
+def give_memory_back() -> None:
+    """Have what a page took returned to the system when the page is done.
+
+    The C library would otherwise learn to keep such large pieces, and the memory of a long job would creep up
+    (mallopt(3); other C libraries than GNU's have no such habit, and need not have the function).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 @contextlib.contextmanager
