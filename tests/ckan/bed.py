@@ -149,7 +149,6 @@ class Surroundings:
         secret = "not a secret, for it guards nothing"
         return {
             "SECRET_KEY": secret,
-            "beaker.session.secret": secret,
             "api_token.jwt.encode.secret": f"string:{secret}",
             "api_token.jwt.decode.secret": f"string:{secret}",
             "sqlalchemy.url": postgresql.url("ckan", "ckan"),

@@ -1,17 +1,18 @@
 """The bed that these tests lie in."""
 
 import json
+import os
 import subprocess
 import sys
 import time
 
-from tests.ckan.bed import RealCkan
+from tests.ckan.bed import RealCkan, new_folder
 from tests.services import children, is_alive
 
 PATIENCE = 60
 
 
-def test_a_killed_bed_leaves_no_process(ckan: RealCkan) -> None:
+def test_a_killed_bed_leaves_no_process_and_the_next_one_tidies_up(ckan: RealCkan) -> None:
     command = [sys.executable, "-m", "tests.ckan.bed", "--ckan", ckan.version]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as bed:
         assert bed.stdout is not None
@@ -26,3 +27,6 @@ def test_a_killed_bed_leaves_no_process(ckan: RealCkan) -> None:
     while any(map(is_alive, servers + workers)):
         assert time.monotonic() < deadline, "they live on"
         time.sleep(0.05)
+    with new_folder() as folder:
+        assert list(folder.parent.glob(f"ckanpackager-ckan-{os.getpid()}-*"))
+        assert not list(folder.parent.glob(f"ckanpackager-ckan-{bed.pid}-*"))
