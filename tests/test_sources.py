@@ -5,6 +5,7 @@ import dataclasses
 import io
 import itertools
 import json
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -604,3 +605,37 @@ def test_a_count_that_is_out_of_date_costs_no_row(client: Client) -> None:
             by_island = Datastore(job(ckan, sort="Island"), client, 100)
             assert sorted(ids(by_island)) == list(range(1, 345))
         assert ids(Datastore(job(ckan, limit=400), client, 100)) == list(range(1, 345))
+
+
+@pytest.mark.parametrize("q", ["Adelie", {"Species": "Adelie"}])
+def test_no_rank_of_ckans_is_a_column_of_the_data(ckan: FakeCkan, client: Client, q: Any) -> None:
+    source = Datastore(job(ckan, q=q), client, 50)
+    rows = read(source)
+    assert [field.id for field in source.fields] == ["_id", *(column.id for column in penguins().columns)]
+    assert {len(row) for row in rows} == {len(source.fields)}
+    assert len(rows) == 152
+
+
+def test_a_column_that_ckan_would_fill_with_its_rank_is_refused_and_not_left_out(client: Client) -> None:
+    resource = Resource("ranked", [("name", "text"), ("rank", "text")], [["Rosa", "species"]])
+    with FakeCkan([resource]) as ckan:
+        with pytest.raises(SourceError, match="its own rank into the column rank"):
+            Datastore(job(ckan, resource_id="ranked", q="Rosa"), client, 50)
+        named = Datastore(job(ckan, resource_id="ranked", q="Rosa", fields="_id,name"), client, 50)
+        assert read(named) == [["1", "Rosa"]]
+        assert read(Datastore(job(ckan, resource_id="ranked"), client, 50)) == [["1", "Rosa", "species"]]
+
+
+def test_distinct_rows_with_their_ids_are_all_rows(ckan: FakeCkan, client: Client) -> None:
+    assert ids(Datastore(job(ckan, distinct=True), client, 50)) == list(range(1, 345))
+    assert not any("distinct" in page for page in ckan.pages)
+
+
+def test_the_rest_of_a_range_does_not_make_pages_shrink(client: Client) -> None:
+    """Rows lie unevenly, so that many a range holds a few more than a page."""
+    chance = random.Random(1)
+    kinds = [[chance.choice(("rare", "common"))] for _ in range(20_000)]
+    with FakeCkan([Resource("mixed", [("kind", "text")], kinds)], version="2.12.0") as ckan:
+        source = Datastore(job(ckan, resource_id="mixed", filters={"kind": "rare"}), client, 1000, at_once=1)
+        assert len(ids(source)) == kinds.count(["rare"])
+        assert len(ckan.pages) < 20

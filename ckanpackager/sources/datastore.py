@@ -62,7 +62,7 @@ class Datastore:
         result = self._ask({"limit": 0, **({"sort": self._clauses} if self._clauses else {})})
         self._has_answered = True
         self._kind = kind_of(result)
-        self.fields: tuple[Field, ...] = _fields(result, job)
+        self.fields: tuple[Field, ...] = self._own_fields(result)
         self._matching = self._count(result)
         rest = max(self._matching - job.offset, 0)
         self.total: int = rest if job.limit is None else min(rest, job.limit)
@@ -79,8 +79,11 @@ class Datastore:
         if self._job.q is not None and self._job.fields is None:
             # Named, or CKAN would add its rank to the columns.
             self._query["fields"] = [field.id for field in self.fields]
-        names_rows_once = not self._job.distinct or self._has_id
-        pages = self._all(records_format) if names_rows_once else self._distinct(records_format)
+        if self._has_id:
+            # With its id every row is another; and CKAN before 2.12 would not keep their order.
+            self._query.pop("distinct", None)
+        is_distinct = "distinct" in self._query
+        pages = self._distinct(records_format) if is_distinct else self._all(records_format)
         for page in pages:
             self.rows_read += page.rows
             yield page
@@ -183,7 +186,8 @@ class Datastore:
                 answer = future.result()
                 result = self._result(answer, exact=records_format == "lists")
                 accepted = paging.accept(plan, _page(result, self.fields), result)
-                size.learn(accepted.page.rows, len(answer.body), answer.seconds)
+                if 2 * accepted.page.rows >= plan.limit:  # the short rest of a range says little
+                    size.learn(accepted.page.rows, len(answer.body), answer.seconds)
                 if accepted.void:
                     waiting.clear()
                 if accepted.rest is not None:
@@ -220,6 +224,25 @@ class Datastore:
         if answer.status != 200 or not isinstance(result, dict):
             raise SourceError(f"CKAN refused: {_message(said)} ({url} answered {answer.status})")
         return result
+
+    def _own_fields(self, result: Result) -> tuple[Field, ...]:
+        """The columns without the ranks that CKAN adds, under names that a column may have too."""
+        job = self._job
+        if job.q is None:
+            return _fields(result, job)
+        ranks = {f"rank {column}" for column in job.q} if isinstance(job.q, dict) else {"rank"}
+        if job.fields is not None:
+            fields = tuple(field for field in _fields(result, job) if field.id in job.fields)
+        else:
+            with_ranks, self._query = self._query, {"resource_id": job.resource_id}
+            fields = _fields(self._ask({"limit": 0}), job)
+            self._query = with_ranks
+        if taken := sorted(ranks & {field.id for field in fields}):
+            raise SourceError(
+                f"With q, CKAN puts its own rank into the column {taken[0]}: "
+                "ask for the rows without q, or for fields without that column."
+            )
+        return fields
 
     def _count(self, result: Result) -> int:
         """How many rows match.
@@ -282,8 +305,6 @@ def _fields(result: Mapping[str, Any], job: Job) -> tuple[Field, ...]:
         fields = tuple(Field(str(field["id"]), str(field.get("type", "text"))) for field in result["fields"])
     except (KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{job.api_url} did not say which columns there are.") from error
-    if job.q is not None and job.fields is None and fields and fields[-1].id == "rank":
-        return fields[:-1]
     return fields
 
 
