@@ -104,8 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def package(arguments: Arguments, console: Console) -> int:
     """``package``"""
-    # Imported here so that asking the service does not wait for all that packing needs.
-    from ckanpackager.commands import here  # noqa: PLC0415
+    from ckanpackager.commands import here  # noqa: PLC0415 - asking the service need not wait for all of it
 
     return here.package(arguments, console)
 

@@ -117,10 +117,6 @@ class PackageError(PackagerError):
     """The rows came, but they could not be packed in the form that was asked for."""
 
 
-class WorkerLostError(PackagerError):
-    """The process that made the package died, more often than can be an accident."""
-
-
 # What can happen to an e-mail.
 
 

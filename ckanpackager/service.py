@@ -60,7 +60,7 @@ def main() -> int:
         start_logging(settings.DEBUG)
         asyncio.run(serve(settings))
     except PackagerError as error:
-        print(f"ckanpackager-service: {error}", file=sys.stderr)  # noqa: T201
+        print(f"ckanpackager-service: {error}", file=sys.stderr)  # noqa: T201 - there may be no log yet
         return os.EX_CONFIG if isinstance(error, SettingsError) else 1
     return 0
 

@@ -11,7 +11,8 @@ import logging
 import peewee
 
 from ckanpackager.jobs.models import JobRow, MailRow, MailState
-from ckanpackager.jobs.table import JobTable, download_url, job_of, status_url, transaction
+from ckanpackager.jobs.table import JobTable, transaction
+from ckanpackager.jobs.views import download_url, job_of, status_url
 from ckanpackager.notify import Notice
 from ckanpackager.settings import Settings
 

@@ -15,7 +15,8 @@ from ckanpackager.job import Job
 from ckanpackager.jobs.messages import Progress
 from ckanpackager.jobs.models import PackageRow, State
 from ckanpackager.jobs.pools import Supervisor
-from ckanpackager.jobs.table import FAST, SLOW, JobTable, status_url
+from ckanpackager.jobs.table import FAST, SLOW, JobTable
+from ckanpackager.jobs.views import status_url
 from ckanpackager.settings import Settings
 from ckanpackager.store import Store
 

@@ -17,6 +17,7 @@ import peewee
 
 from ckanpackager.errors import ConflictError, GoneError, NotFoundError
 from ckanpackager.job import Job
+from ckanpackager.jobs import views
 from ckanpackager.jobs.models import (
     UNFINISHED,
     EventRow,
@@ -26,6 +27,7 @@ from ckanpackager.jobs.models import (
     PackageRow,
     State,
 )
+from ckanpackager.jobs.views import job_of
 from ckanpackager.settings import Settings
 from ckanpackager.stats import Statistics
 from ckanpackager.store import Package, Store, new_token, zip_file_name
@@ -320,7 +322,7 @@ class JobTable:
     def view(self, job_id: str, *, private: bool = False) -> dict[str, Any]:
         """The job in JSON's types; ``private`` adds what only the admin may see. Raises NotFoundError."""
         row = self._row(job_id)
-        return self._private(row) if private else self._public(row)
+        return views.private(row, self._settings) if private else views.public(row, self._settings)
 
     @transaction
     def events(self, job_id: str) -> list[dict[str, Any]]:
@@ -333,7 +335,7 @@ class JobTable:
         """Jobs for the admin, newest first, and how many there are of them."""
         query = JobRow.select() if state is None else JobRow.select().where(JobRow.state == state)
         rows = query.order_by(JobRow.seq.desc()).offset(offset).limit(limit)
-        return [self._private(row) for row in rows], query.count()
+        return [views.private(row, self._settings) for row in rows], query.count()
 
     # ------------------------------------------------------------- within
 
@@ -451,58 +453,3 @@ class JobTable:
         for row in JobRow.select().where(JobRow.lease.is_null(False)):
             known.add(zip_file_name(job_of(row), row.lease))
         return [name for name in self._store.changed_before(cutoff) if name not in known]
-
-    def _public(self, row: JobRow) -> dict[str, Any]:
-        package = row.package
-        there = package is not None and package.removed is None
-        ahead = JobRow.seq < row.seq, JobRow.state == State.QUEUED, JobRow.queue == row.queue
-        return {
-            "id": row.id,
-            "task": row.task,
-            "resource_id": row.resource_id,
-            "state": row.state,
-            "queue": row.queue,
-            "position": JobRow.select().where(*ahead).count() + 1 if row.state == State.QUEUED else None,
-            "rows_done": None if package is None else package.rows,
-            "rows_total": row.rows_total,
-            "bytes_done": None,
-            "eta_seconds": None,
-            "download_url": download_url(self._settings, package.zip_file_name) if there else None,
-            "file_name": package.file_name if there else None,
-            "size": package.size if there else None,
-            "sha256": package.sha256 if there else None,
-            "error": row.error,
-            "created": row.created,
-            "started": row.started,
-            "finished": row.finished,
-            "expires": package.expires if there else None,
-        }
-
-    def _private(self, row: JobRow) -> dict[str, Any]:
-        job = job_of(row)
-        return {
-            **self._public(row),
-            "email": job.email,
-            "source_url": job.source_url,
-            "attempts": row.deaths,
-            "not_before": row.not_before or None,
-            "mails": [
-                {"kind": mail.kind, "state": mail.state, "error": mail.error}
-                for mail in row.mails.order_by(MailRow.id)
-            ],
-        }
-
-
-def download_url(settings: Settings, zip_file_name: str) -> str:
-    """The address of a package."""
-    return f"{settings.public_url}/download/{zip_file_name}"
-
-
-def status_url(settings: Settings, job_id: str) -> str:
-    """The address of the visitor's page of a job."""
-    return f"{settings.public_url}/jobs/{job_id}"
-
-
-def job_of(row: JobRow) -> Job:
-    """The request that the row was made for."""
-    return Job.from_dict(json.loads(row.request))

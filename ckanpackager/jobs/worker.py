@@ -100,8 +100,7 @@ def _carry_out(task: Task, settings: Settings, reporter: Reporter) -> Message:
     except OSError as error:
         log.exception("%s", task.label)
         return Failed(f"The service could not write the package: {error.strerror or error}.")
-    except Exception as error:
-        # Unforeseen: the log has all of it, the visitor is told whose fault it is.
+    except Exception as error:  # unforeseen: the log has all of it, the visitor is told whose fault it is
         log.exception("%s", task.label)
         return Failed(f"The service has a fault ({type(error).__name__}); its log says more.")
 

@@ -52,7 +52,7 @@ class XlsxWriter(Writer):
         self._starts = [f'<c r="{letters}' for letters in islice(_letters(), len(fields))]
         self._rows = 0
         self._sheets = 0
-        self._file = tempfile.NamedTemporaryFile(dir=archive.scratch, suffix=".xlsx")  # noqa: SIM115
+        self._file = tempfile.NamedTemporaryFile(dir=archive.scratch, suffix=".xlsx")  # noqa: SIM115 - see close
         self._workbook = ZipArchive(Path(self._file.name), now=archive.now)
         self._part("_rels/.rels", _relationships([("officeDocument", "xl/workbook.xml")]))
         self._begin_sheet()
