@@ -266,6 +266,10 @@ QUESTIONS: list[dict[str, Any]] = [
     {"distinct": True, "fields": "ts", "sort": "ts", "records_format": "csv"},
     {"distinct": True, "fields": "doc"},
     {"distinct": True, "records_format": "csv"},
+    {"distinct": True, "q": "x"},
+    {"distinct": True, "q": "x", "fields": "i"},
+    {"distinct": True, "q": "x", "fields": "i", "sort": "i"},
+    {"distinct": True, "q": {"name": "x"}, "fields": "i", "limit": 0},
 ]
 
 

@@ -158,7 +158,8 @@ def check_distinct(plan: Plan) -> None:
     selected = {
         column.id for column in plan.columns if not as_lists and not (as_text and column.type == "timestamp")
     }
-    if plan.release.has_ranges and any(clause.field not in selected for clause in plan.clauses):
+    sorted_by = [clause.field for clause in plan.clauses] or [rank_name(name) for name, _ in plan.searches]
+    if plan.release.has_ranges and not selected.issuperset(sorted_by):
         raise postgres.QueryError("for SELECT DISTINCT, ORDER BY expressions must appear in select list")
 
 

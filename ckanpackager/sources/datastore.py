@@ -59,7 +59,7 @@ class Datastore:
         self.rows_read = 0
         self.bytes_read = 0
         # As objects, since CKAN gives no reasons for refusing text (2.9 to 2.12).
-        result = self._ask({"limit": 0, **({"sort": self._clauses} if self._clauses else {})})
+        result = self._ask({"limit": 0, **self._first_order()})
         self._has_answered = True
         self._kind = kind_of(result)
         self.fields: tuple[Field, ...] = self._own_fields(result)
@@ -84,9 +84,14 @@ class Datastore:
             self._query.pop("distinct", None)
         is_distinct = "distinct" in self._query
         pages = self._distinct(records_format) if is_distinct else self._all(records_format)
-        for page in pages:
-            self.rows_read += page.rows
-            yield page
+        try:
+            for page in pages:
+                self.rows_read += page.rows
+                yield page
+        except IncompleteError as error:
+            raise IncompleteError(
+                f"{error} {self.rows_read} of {self.total} rows had come from {self._job.api_url} by then."
+            ) from error
 
     def prove_complete(self) -> None:
         """Raise IncompleteError unless all the rows that CKAN counted have been read.
@@ -119,7 +124,8 @@ class Datastore:
             if self._kind.has_ranges and self._query["sort"] in (["_id"], ['"_id"'], ["_id asc"]):
                 self._paging = self._by_id()
             else:
-                self._paging = OffsetPaging(job.offset, self.total, self._begins_with_id)
+                identity = records.leading_id if self._begins_with_id else records.whole
+                self._paging = OffsetPaging(job.offset, self.total, identity)
         yield from self._read(self._paging, records_format)
 
     def _by_id(self) -> Paging:
@@ -143,19 +149,23 @@ class Datastore:
     def _distinct(self, records_format: str) -> Iterator[Page]:
         """Rows that differ from the one before, in an order in which equal rows stand together.
 
-        CKAN before 2.12 would compare only the rows of one page.
+        CKAN before 2.12 would compare only the rows of one page, and 2.12 sorts distinct rows neither as
+        lists nor by a time.
         """
-        names = [field.id for field in self.fields]
         del self._query["distinct"]
-        self._query["sort"] = [*self._clauses, *self._ties(names)]
+        sorted_by = set(_columns(self._clauses))
+        others = [_quoted(field.id) for field in self.fields if field.id not in sorted_by]
+        self._query["sort"] = [*self._clauses, *others]
         everything = _total(self._ask({"limit": 0}))
+        identity = records.compared([field.type for field in self.fields], records_format)
         last, to_skip, to_come = None, self._job.offset, self.total
-        for page in self._read(OffsetPaging(0, everything, by_id=False), records_format):
+        for page in self._read(OffsetPaging(0, everything, identity), records_format):
             different = []
             for record in records.split(page.records):
-                if record != last:
+                this = identity(record)
+                if this != last:
                     different.append(record)
-                last = record
+                last = this
             kept = different[to_skip:][:to_come]
             to_skip = max(to_skip - len(different), 0)
             to_come -= len(kept)
@@ -271,12 +281,18 @@ class Datastore:
     def _begins_with_id(self) -> bool:
         return bool(self.fields) and self.fields[0].id == "_id"
 
-    def _ties(self, names: list[str] | None = None) -> list[str]:
+    def _ties(self) -> list[str]:
         """What to sort by after what was asked for, so that no two rows may change places between pages."""
-        sorted_by = set(_columns(self._clauses))
-        if names is None:
-            return [] if "_id" in sorted_by else ["_id"]
-        return [f'"{name}"' for name in names if name not in sorted_by]
+        return [] if "_id" in _columns(self._clauses) else ["_id"]
+
+    def _first_order(self) -> Result:
+        """An order for the first question, where CKAN's own is refused: a rank is none of its fields."""
+        job = self._job
+        if self._clauses:
+            return {"sort": self._clauses}
+        if job.distinct and job.q is not None:
+            return {"sort": [_quoted(job.fields[0]) if job.fields else "_id"]}
+        return {}
 
 
 def _query(job: Job) -> Result:
@@ -318,6 +334,10 @@ def _columns(clauses: list[str]) -> list[str]:
     matches = [(clause, _SORT_CLAUSE.fullmatch(clause)) for clause in clauses]
     names = [match[1] if match else clause for clause, match in matches]
     return [name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name for name in names]
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
 
 
 def _page(result: Mapping[str, Any], fields: tuple[Field, ...]) -> Page:

@@ -21,7 +21,8 @@ from ckanpackager.sources.slots import Slots
 
 log = logging.getLogger(__name__)
 
-PASSING = {408, 429, 502, 503, 504}
+# CKAN without its database answers 500; what it means to refuse, it refuses with 4xx.
+PASSING = {408, 429, 500, 502, 503, 504}
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 _LONGEST_PAUSE = 60.0
 _MOST_OF_A_MESSAGE = 500
@@ -95,9 +96,9 @@ class Client:
         """Answer to a POST of ``query`` as JSON, whatever its status but for those that may pass.
 
         Raises SourceUnavailableError when the server cannot be reached, or answers with one of
-        :data:`PASSING` or with an HTML page of status 500; where the request is ``patient``, only if it goes
-        on doing so. Patience keeps what has been read so far; who has read nothing yet had better wait in
-        the queue than in a worker. May be called from several threads.
+        :data:`PASSING`; where the request is ``patient``, only if it goes on doing so. Patience keeps what
+        has been read so far; who has read nothing yet had better wait in the queue than in a worker. May be
+        called from several threads.
         """
         for pause in (*(self._pauses if patient else ()), None):
             try:
@@ -171,9 +172,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _raise_if_it_may_pass(url: str, response: requests.Response) -> None:
-    # CKAN without its database answers 500 with a page; an answer of the API itself is JSON.
-    is_page = response.status_code == 500 and "html" in response.headers.get("Content-Type", "")
-    if response.status_code in PASSING or is_page:
+    if response.status_code in PASSING:
         response.close()
         raise SourceUnavailableError(
             f"{url} answered {response.status_code} {response.reason}.", _retry_after(response)

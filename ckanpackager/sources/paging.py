@@ -6,8 +6,7 @@ PAGINGS, at the end, is the table of kinds.
 """
 
 import dataclasses
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ckanpackager.errors import IncompleteError
@@ -20,7 +19,6 @@ Parameters = dict[str, Any]
 
 # Where a range is empty, the next one is so many times as wide.
 _SPARSER = 4
-_LEADING_ID = re.compile(rb"-?[0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,17 +61,18 @@ class Paging(Protocol):
 class OffsetPaging:
     """Pages by offset through a unique order: for CKAN before 2.12, and for any order but that of ``_id``.
 
-    Every page but the first begins with the last row of the page before. Where that is another row, rows
-    came or went in between, and what has been read may lack some and have others twice.
+    ``identity`` gives what tells a record from all others. Every page but the first begins with the last row
+    of the page before. Where that is another row, rows came or went in between, and what has been read may
+    lack some and have others twice.
     """
 
     # PostgreSQL goes through all that an offset passes over: fewer pages are much less work for it.
     page_bytes = 6_000_000
 
-    def __init__(self, offset: int, total: int, by_id: bool) -> None:
+    def __init__(self, offset: int, total: int, identity: Callable[[Any], Any]) -> None:
         self._offset = offset
         self._total = total
-        self._by_id = by_id
+        self._identity = identity
         self._planned = 0
         self._accepted = 0
         self._last: Any = None
@@ -109,13 +108,6 @@ class OffsetPaging:
         if page.rows == 0 or self._identity(records.first(page.records)) != self._last:
             raise IncompleteError("Rows came or went while they were read.")
         return Page(page.rows - 1, records.without_first(page.records))
-
-    def _identity(self, record: Any) -> Any:
-        """What tells this row from any other: its ``_id``, or all of it."""
-        if not self._by_id:
-            return record
-        match = _LEADING_ID.match(record) if isinstance(record, bytes) else None
-        return int(match[0]) if match else record[0]
 
 
 class IdPaging:

@@ -5,12 +5,18 @@ tsv): every record ends with a newline, and a newline is data where the number
 of quotes before it is odd. A doubled quote does not change that.
 """
 
+import csv
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 Records = bytes | list[list[Any]]
 
+csv.field_size_limit((1 << 31) - 1)  # a cell may be of any length
+
+_LEADING_ID = re.compile(rb"-?[0-9]+")
 _ALL_BUT_QUOTES_AND_NEWLINES = bytes(byte for byte in range(256) if byte not in b'"\n')
 
 
@@ -64,3 +70,54 @@ def without_first(records: Records) -> Records:
     if isinstance(records, list):
         return records[1:]
     return records[len(first(records)) :]
+
+
+def leading_id(record: Any) -> Any:
+    """The ``_id`` of a record that begins with it."""
+    match = _LEADING_ID.match(record) if isinstance(record, bytes) else None
+    return int(match[0]) if match else record[0]
+
+
+def whole(record: Any) -> Any:
+    """All of the record."""
+    return record
+
+
+def compared(types: Sequence[str], records_format: str) -> Callable[[Any], Any]:
+    """A function from a record to what PostgreSQL compares it by, for columns of these types.
+
+    To PostgreSQL 1.0 is 1.00, -0 is 0, and blanks at the end of a ``bpchar`` are none; everything else is
+    equal if it is written alike.
+    """
+    known = {n: _COMPARED[type_] for n, type_ in enumerate(types) if type_ in _COMPARED}
+    if not known:
+        return whole
+    delimiter = "\t" if records_format == "tsv" else ","
+
+    def values(record: Any) -> list[Any]:
+        row = record
+        if isinstance(record, bytes):
+            row = next(csv.reader(io.StringIO(record.decode(), newline=""), delimiter=delimiter))
+        return [known[n](value) if n in known else value for n, value in enumerate(row)]
+
+    return values
+
+
+def _number(value: Any) -> Any:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return value
+    return str(number) if number.is_nan() else number
+
+
+def _without_padding(value: Any) -> Any:
+    return value.rstrip(" ") if isinstance(value, str) else value
+
+
+_COMPARED: dict[str, Callable[[Any], Any]] = {
+    "numeric": _number,
+    "float4": _number,
+    "float8": _number,
+    "bpchar": _without_padding,
+}
