@@ -27,7 +27,8 @@ types: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)           ## the figures that the README quotes
-	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.reading
+	$(BIN)/python -m benchmarks.dump 2.12.0 2.11.6
 
 $(READY): setup.cfg setup.py
 	@echo "Making a virtual environment in $(VENV) and installing ckanpackager into it ..."

@@ -6,19 +6,15 @@ is one on which no row can be lost unnoticed, and what came is counted against
 what CKAN counted.
 """
 
-import json
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from decimal import Decimal
-from typing import Any
-
-import orjson
 
 from ckanpackager.errors import IncompleteError, SourceError
 from ckanpackager.job import Job
 from ckanpackager.sources import records
+from ckanpackager.sources.answers import Result, fields_of, page_of, result_of, total_of
 from ckanpackager.sources.base import Field, Page
 from ckanpackager.sources.http import Answer, Client
 from ckanpackager.sources.paging import (
@@ -31,10 +27,7 @@ from ckanpackager.sources.paging import (
     kind_of,
 )
 
-_MOST_OF_A_MESSAGE = 1000
 _SORT_CLAUSE = re.compile(r"(.+?)( +(asc|desc))?( nulls +(first|last) *)?", re.IGNORECASE)
-
-Result = dict[str, Any]
 
 
 class Datastore:
@@ -102,7 +95,7 @@ class Datastore:
         if self.rows_read == self.total:
             return
         if isinstance(self._paging, IdPaging):
-            now = _total(self._ask({"limit": 0, "filters": self._paging.filters}))
+            now = total_of(self._ask({"limit": 0, "filters": self._paging.filters}))
             if now != self.total and min(now, self.total) <= self.rows_read <= max(now, self.total):
                 return
         api_url = self._job.api_url
@@ -156,7 +149,7 @@ class Datastore:
         sorted_by = set(_columns(self._clauses))
         others = [_quoted(field.id) for field in self.fields if field.id not in sorted_by]
         self._query["sort"] = [*self._clauses, *others]
-        everything = _total(self._ask({"limit": 0}))
+        everything = total_of(self._ask({"limit": 0}))
         identity = records.compared([field.type for field in self.fields], records_format)
         last, to_skip, to_come = None, self._job.offset, self.total
         for page in self._read(OffsetPaging(0, everything, identity), records_format):
@@ -186,22 +179,27 @@ class Datastore:
         def send(plan: Plan) -> tuple[Plan, Future[Answer]]:
             return plan, threads.submit(self._send, {**extra, **plan.parameters})
 
+        def send_ahead() -> None:
+            while len(waiting) < self._at_once and (plan := paging.plan(size.rows)) is not None:
+                waiting.append(send(plan))
+
         try:
             while True:
-                while len(waiting) < self._at_once and (plan := paging.plan(size.rows)) is not None:
-                    waiting.append(send(plan))
+                send_ahead()
                 if not waiting:
                     return
                 plan, future = waiting.popleft()
                 answer = future.result()
+                send_ahead()  # CKAN works on what comes next while this page is taken apart and packed
                 result = self._result(answer, exact=records_format == "lists")
-                accepted = paging.accept(plan, _page(result, self.fields), result)
+                accepted = paging.accept(plan, page_of(result, self.fields), result)
                 if 2 * accepted.page.rows >= plan.limit:  # the short rest of a range says little
                     size.learn(accepted.page.rows, len(answer.body), answer.seconds)
                 if accepted.void:
                     waiting.clear()
                 if accepted.rest is not None:
                     waiting.appendleft(send(accepted.rest))
+                send_ahead()
                 page = accepted.page
                 # While the page is being packed, nothing else of it stays in memory.
                 del future, answer, result, accepted
@@ -219,33 +217,22 @@ class Datastore:
         return self._client.ask(self._job.source_url, query, key=self._job.key, patient=self._has_answered)
 
     def _result(self, answer: Answer, exact: bool = False) -> Result:
-        url = self._job.source_url
         if answer.location is not None:
             raise SourceError(f"api_url redirects to {answer.location}: post that address instead.")
         self.bytes_read += len(answer.body)
-        try:
-            # orjson is quick; where numbers are to be written as such, their digits matter more.
-            said = json.loads(answer.body, parse_float=Decimal) if exact else orjson.loads(answer.body)
-        except (ValueError, RecursionError) as error:
-            raise SourceError(
-                f"{url} answered {answer.status} with something that is not JSON: is it CKAN's API?"
-            ) from error
-        result = said.get("result") if isinstance(said, dict) else None
-        if answer.status != 200 or not isinstance(result, dict):
-            raise SourceError(f"CKAN refused: {_message(said)} ({url} answered {answer.status})")
-        return result
+        return result_of(self._job.source_url, answer.status, answer.body, exact=exact)
 
     def _own_fields(self, result: Result) -> tuple[Field, ...]:
         """The columns without the ranks that CKAN adds, under names that a column may have too."""
         job = self._job
         if job.q is None:
-            return _fields(result, job)
+            return fields_of(result)
         ranks = {f"rank {column}" for column in job.q} if isinstance(job.q, dict) else {"rank"}
         if job.fields is not None:
-            fields = tuple(field for field in _fields(result, job) if field.id in job.fields)
+            fields = tuple(field for field in fields_of(result) if field.id in job.fields)
         else:
             with_ranks, self._query = self._query, {"resource_id": job.resource_id}
-            fields = _fields(self._ask({"limit": 0}), job)
+            fields = fields_of(self._ask({"limit": 0}))
             self._query = with_ranks
         if taken := sorted(ranks & {field.id for field in fields}):
             raise SourceError(
@@ -264,7 +251,7 @@ class Datastore:
         is_whole = job.filters is None and job.q is None and not job.distinct
         if self._kind.has_ranges and is_whole and self._clauses:
             result = self._ask({"limit": 0, "filters": {"_id": {"gte": 0}}})
-        return _total(result)
+        return total_of(result)
 
     def _refuse_strange_order(self) -> None:
         job = self._job
@@ -309,21 +296,6 @@ def _query(job: Job) -> Result:
     return query
 
 
-def _total(result: Mapping[str, Any]) -> int:
-    total = result.get("total")
-    if not isinstance(total, int) or total < 0:
-        raise SourceError("CKAN did not say how many rows there are.")
-    return total
-
-
-def _fields(result: Mapping[str, Any], job: Job) -> tuple[Field, ...]:
-    try:
-        fields = tuple(Field(str(field["id"]), str(field.get("type", "text"))) for field in result["fields"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SourceError(f"{job.api_url} did not say which columns there are.") from error
-    return fields
-
-
 def _clauses(sort: str | None) -> list[str]:
     """The clauses of a sort, divided as CKAN divides them."""
     return [clause.strip() for clause in (sort or "").split(",") if clause.strip()]
@@ -338,31 +310,3 @@ def _columns(clauses: list[str]) -> list[str]:
 
 def _quoted(name: str) -> str:
     return f'"{name}"'
-
-
-def _page(result: Mapping[str, Any], fields: tuple[Field, ...]) -> Page:
-    found = result.get("records")
-    if isinstance(found, str):
-        text = found.encode()
-        return Page(records.count(text), text)
-    if not isinstance(found, list):
-        raise SourceError("CKAN answered a page without records.")
-    if found and isinstance(found[0], dict):
-        # Back ends that do not know records_format answer with objects.
-        found = [[record.get(field.id) for field in fields] for record in found]
-    return Page(len(found), found)
-
-
-def _message(said: Any) -> str:
-    """CKAN's words, without its type names and the statements it shows."""
-    error = said.get("error") if isinstance(said, dict) else said
-    if isinstance(error, dict):
-        if isinstance(error.get("message"), str):
-            return str(error["message"])[:_MOST_OF_A_MESSAGE]
-        parts = [
-            f"{name}: {', '.join(map(str, words)) if isinstance(words, list) else words}"
-            for name, words in error.items()
-            if name not in ("__type", "info")
-        ]
-        return "; ".join(parts)[:_MOST_OF_A_MESSAGE]
-    return str(error)[:_MOST_OF_A_MESSAGE]

@@ -118,8 +118,8 @@ class IdPaging:
     sparse; one that holds more rows than a page continues where the page ended.
     """
 
-    # A larger page would be no quicker, and take more memory.
-    page_bytes = 3_000_000
+    # CKAN spends some milliseconds on every page, however short; ours are the megabytes, several times over.
+    page_bytes = 9_000_000
 
     def __init__(self, filters: Any, first: int, last: int, rows: int) -> None:
         self._own_filters = [filters] if filters else []
