@@ -328,8 +328,8 @@ class Settings:
         "occurrence",
         checks.full_text,
         "The core: the name of a definition that comes with the service, such as 'occurrence', 'taxon' or "
-        "'event', or the path of an XML file in the format of GBIF's. Fields whose name, as it is or in camel "
-        "case, is one of its terms go there.",
+        "'event', or the path of an XML file in the format of GBIF's. Fields whose name, as it is or in "
+        "camel case, is one of its terms go there.",
     )
     DWC_ADDITIONAL_EXTENSIONS: tuple[str, ...] = _setting(
         [],
@@ -355,8 +355,8 @@ class Settings:
         """
         Fields that hold a JSON list of objects, each object a row of an extension. For each such field:
         'extension' is the definition;
-        'fields' leads from its terms, which are the names to expect in an object, to the values for those that
-        are missing, null or blank;
+        'fields' leads from its terms, which are the names to expect in an object, to the values for those
+        that are missing, null or blank;
         'mappings', optional, leads from terms that have another name in the objects to that name;
         'formatters', optional, leads from terms to the formatter that their values go through: 'image_type',
         'audio_type' or 'video_type', which make a 'jpeg' into 'image/jpeg'.

@@ -228,8 +228,8 @@ DWC_DYNAMIC_KEYS = "camel"
 
 # Fields that hold a JSON list of objects, each object a row of an extension. For each such field:
 # 'extension' is the definition;
-# 'fields' leads from its terms, which are the names to expect in an object, to the values for those that
-# are missing, null or blank;
+# 'fields' leads from its terms, which are the names to expect in an object, to the values for those
+# that are missing, null or blank;
 # 'mappings', optional, leads from terms that have another name in the objects to that name;
 # 'formatters', optional, leads from terms to the formatter that their values go through: 'image_type',
 # 'audio_type' or 'video_type', which make a 'jpeg' into 'image/jpeg'.

@@ -121,7 +121,7 @@ def plan(fields: Sequence[Field], configuration: Configuration) -> Plan:
 
 
 def camel_case(name: str) -> str:
-    """``catalogNumber`` for "Catalog Number": the words in lower camel case, but for those all in capitals."""
+    """``catalogNumber`` for "Catalog Number": in lower camel case, but for words all in capitals."""
     words = [word if word.isupper() else word.capitalize() for word in name.split()]
     if words and not words[0].isupper():
         words[0] = words[0].lower()
