@@ -232,7 +232,7 @@ DWC_DYNAMIC_KEYS = "camel"
 # that are missing, null or blank;
 # 'mappings', optional, leads from terms that have another name in the objects to that name;
 # 'formatters', optional, leads from terms to the formatter that their values go through: 'image_type',
-# 'audio_type' or 'video_type', which make a 'jpeg' into 'image/jpeg'.
+# 'audio_type' or 'video_type', which turn a 'jpeg' into 'image/jpeg'.
 # Where two terms of a definition have one short name, dcterms:type or the whole IRI tells them apart.
 # For example: {"associatedMedia": {"extension": "multimedia",
 # "fields": {"type": "StillImage", "format": "image/jpeg", "title": ""},

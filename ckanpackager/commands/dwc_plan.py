@@ -21,46 +21,40 @@ _ID = "_id"
 
 def show(arguments: Arguments, console: Console) -> int:
     """``dwc-plan``: the plan for the columns of a resource, or for those that were named."""
-    if arguments["-r"] is None:
-        settings = here.settings()
-        configuration = Configuration.from_settings(settings)
-        fields = _named(arguments["COLUMN"], settings)
-    else:
-        job = _job(arguments)
-        settings = here.settings(job.ckan_host)
-        # Before CKAN is asked: these settings could be of no use.
-        configuration = Configuration.from_settings(settings)
-        fields = packager.columns(job, settings)
+    job = None if arguments["-r"] is None else _job(arguments)
+    settings = here.settings() if job is None else here.settings(job.ckan_host)
+    # Before CKAN is asked: these settings could be of no use.
+    configuration = Configuration.from_settings(settings)
+    fields = _named(arguments["COLUMN"], settings) if job is None else packager.columns(job, settings)
     columns = [field.id for field in fields]
     explanation = explain(columns, plan(fields, configuration), configuration)
     console.answer({"success": True, "status": "success", **explanation.to_dict()}, view)
     return 0
 
 
-def _named(columns: Sequence[str], settings: Settings) -> list[Field]:
+def _named(columns: Sequence[str], settings: Settings) -> tuple[Field, ...]:
     """The columns that were typed, with CKAN's own _id, which every table of its datastore has."""
     own = [_ID] if settings.DWC_ID_FIELD == _ID and _ID not in columns else []
-    return [Field(column) for column in [*own, *columns]]
+    return tuple(Field(column) for column in [*own, *columns])
 
 
 def _job(arguments: Arguments) -> Job:
     values = parameters.known(arguments)
-    form = {name: values[name] for name in ("api_url", "key") if name in values}
     if arguments["--api-url"] is not None:
-        form["api_url"] = arguments["--api-url"]
-    if not form.get("api_url"):
+        values["api_url"] = arguments["--api-url"]
+    if not values.get("api_url"):
         raise BadRequestError(
-            "The address of CKAN's datastore_search is missing: name it with --api-url, or in the defaults file."
+            "Where is the CKAN? Name its datastore_search with --api-url, or as api_url in the defaults file."
         )
-    form |= {"resource_id": arguments["-r"], "email": here.NOBODY}
-    return Job.from_form("package_datastore", Form(form))
+    form = {name: values.get(name) for name in ("api_url", "key")}
+    return Job.from_form(
+        "package_datastore", Form({**form, "resource_id": arguments["-r"], "email": here.NOBODY})
+    )
 
 
 def view(answer: Mapping[str, Any]) -> str:
     """A table of the columns, one of what fills the extensions' terms from lists, and the notes."""
-    rows = [
-        (row["column"], _target(row), _IN_WORDS[row["place"]](row), _remark(row)) for row in answer["columns"]
-    ]
+    rows = [(row["column"], _file(row), _use(row), _remark(row)) for row in answer["columns"]]
     parts = [output.table(("COLUMN", "FILE", "AS", "REMARK"), rows)]
     if answer["lists"]:
         fillings = [
@@ -73,23 +67,22 @@ def view(answer: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _target(row: Mapping[str, Any]) -> str:
-    return {"id": "every file", "dropped": "none"}.get(row["place"], row["file"])
+def _file(row: Mapping[str, Any]) -> str:
+    return {"id": "every file", "dropped": ""}.get(row["place"], row["file"])
+
+
+def _use(row: Mapping[str, Any]) -> str:
+    if row["place"] == "id":
+        return f"the id, and {row['term']}" if row["term"] else "the id"
+    if row["place"] == "dynamic":
+        return f"{row['key']} in {row['header']}"
+    return {"list": "a row for each object", "dropped": "left out"}.get(row["place"], row["header"])
 
 
 def _remark(row: Mapping[str, Any]) -> str:
     if row["near_miss"]:
         return f"almost {row['near_miss']}"
     if row["behind"]:
-        rest = f"what differs: {row['key']} in the dynamic term" if row["key"] else "what differs is dropped"
-        return f"where {row['behind']} is blank; {rest}"
+        rest = f"else {row['key']} in the dynamic term" if row["key"] else "else left out"
+        return f"where {row['behind']} is blank, {rest}"
     return ""
-
-
-_IN_WORDS = {
-    "id": lambda row: "the id" + (f", and {row['term']}" if row["term"] else ""),
-    "term": lambda row: row["header"],
-    "list": lambda row: "a row for each object",
-    "dynamic": lambda row: f"{row['key']} in {row['header']}",
-    "dropped": lambda row: "dropped",
-}

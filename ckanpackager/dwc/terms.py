@@ -67,7 +67,7 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
-    """A core or an extension. ``row_type`` is the IRI that readers know it by. No IRI is in ``terms`` twice."""
+    """A core or an extension. ``row_type`` is the IRI that readers know it by. No two ``terms`` share an IRI."""
 
     name: str
     row_type: str
@@ -123,8 +123,8 @@ def _parse(path: Path) -> Definition:
     beginning = etree.QName(root).localname
     if beginning != "extension":
         raise SettingsError(
-            f"{path} is no definition of a core or an extension: it begins with <{beginning}>, and GBIF's with "
-            "<extension>."
+            f"{path} is no definition of a core or an extension: it begins with <{beginning}>, "
+            "and GBIF's with <extension>."
         )
     row_type = (root.get("rowType") or "").strip()
     if not row_type:
