@@ -68,7 +68,7 @@ def view(answer: Mapping[str, Any]) -> str:
 
 
 def _file(row: Mapping[str, Any]) -> str:
-    return {"id": "every file", "dropped": ""}.get(row["place"], row["file"])
+    return "every file" if row["place"] == "id" else str(row["file"])
 
 
 def _use(row: Mapping[str, Any]) -> str:
@@ -76,7 +76,7 @@ def _use(row: Mapping[str, Any]) -> str:
         return f"the id, and {row['term']}" if row["term"] else "the id"
     if row["place"] == "dynamic":
         return f"{row['key']} in {row['header']}"
-    return {"list": "a row for each object", "dropped": "left out"}.get(row["place"], row["header"])
+    return {"list": "a row for each object", "dropped": "left out"}.get(row["place"]) or str(row["header"])
 
 
 def _remark(row: Mapping[str, Any]) -> str:

@@ -67,7 +67,7 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
-    """A core or an extension. ``row_type`` is the IRI that readers know it by. No two ``terms`` share an IRI."""
+    """A core or an extension. Readers know it by the IRI ``row_type``. No two ``terms`` share an IRI."""
 
     name: str
     row_type: str
