@@ -126,6 +126,7 @@ def test_doctor_finds_nothing_wrong_with_a_healthy_installation(installation: In
     assert (status, ignore_tmp(findings)) == (0, [])
     assert list(findings) == [
         "settings",
+        "Darwin Core",
         "folders",
         "database",
         "mail server",

@@ -67,7 +67,7 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
-    """A core or an extension. ``row_type`` is the IRI by which readers know it; no IRI is in ``terms`` twice."""
+    """A core or an extension. Readers know it by the IRI ``row_type``. No two ``terms`` share an IRI."""
 
     name: str
     row_type: str
@@ -120,10 +120,11 @@ def _missing(name_or_path: str) -> str:
 
 def _parse(path: Path) -> Definition:
     root = _root(path)
-    if etree.QName(root).localname != "extension":
+    beginning = etree.QName(root).localname
+    if beginning != "extension":
         raise SettingsError(
-            f"{path} is no definition of a core or an extension: it begins with <{etree.QName(root).localname}>, "
-            "where GBIF's have <extension>."
+            f"{path} is no definition of a core or an extension: it begins with <{beginning}>, "
+            "and GBIF's with <extension>."
         )
     row_type = (root.get("rowType") or "").strip()
     if not row_type:
