@@ -35,7 +35,7 @@ class Cells:
 
 
 class Texts:
-    """Makes cells of values, for files with this ``delimiter``, and tells ``summary`` what it had to change."""
+    """Makes cells of values, for files with this ``delimiter``; tells ``summary`` what had to be changed."""
 
     def __init__(self, delimiter: str, summary: Summary) -> None:
         self._delimiter = delimiter

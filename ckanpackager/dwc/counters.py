@@ -36,7 +36,8 @@ _MEDIA = frozenset({"http://rs.gbif.org/terms/1.0/Multimedia", "http://rs.tdwg.o
 _MOST_VALUES = 1000
 
 # A letter such as é is two bytes in UTF-8, and Windows-1252 has a character for nearly every byte.
-_CONTINUED = "[\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
+_FOLLOWING = bytes(range(0x80, 0xC0)).decode("cp1252", errors="ignore")
+_CONTINUED = f"[\u0080-\u00bf{_FOLLOWING}]"
 _MOJIBAKE = re.compile(f"[ÂÃ]{_CONTINUED}|â{_CONTINUED}{{2}}")
 _LOST = "\ufffd"
 
@@ -44,7 +45,9 @@ _DAY = r"(?:0[1-9]|[12]\d|3[01])"
 _MONTH_DAY = rf"(?!(?:02-3|(?:0[469]|11)-31))(?:0[1-9]|1[0-2])-{_DAY}"
 _TIME = r"(?:[01]\d|2[0-4])(?::?[0-5]\d(?::?[0-5]\d(?:[.,]\d+)?)?)?(?:Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?"
 _DATE = rf"\d{{4}}(?:-(?:{_MONTH_DAY}(?:T{_TIME})?|0[1-9]|1[0-2]))?"
-_INTERVAL = re.compile(rf"{_DATE}(?:/(?:{_DATE}|{_MONTH_DAY}(?:T{_TIME})?|{_DAY}(?:T{_TIME})?|{_TIME}))?", re.ASCII)
+_INTERVAL = re.compile(
+    rf"{_DATE}(?:/(?:{_DATE}|{_MONTH_DAY}(?:T{_TIME})?|{_DAY}(?:T{_TIME})?|{_TIME}))?", re.ASCII
+)
 _LEAP_DAY = re.compile(r"(\d{4})-02-29", re.ASCII)
 
 _DECIMAL = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
@@ -134,7 +137,7 @@ def is_date(cell: str) -> bool:
         return True
     if not _INTERVAL.fullmatch(cell):
         return False
-    return all(_is_leap(int(year)) for year in _LEAP_DAY.findall(cell))
+    return "-02-29" not in cell or all(_is_leap(int(year)) for year in _LEAP_DAY.findall(cell))
 
 
 def bad_coordinates(latitudes: Sequence[str], longitudes: Sequence[str]) -> Mapping[str, int]:

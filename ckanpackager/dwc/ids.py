@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import lt
 from pathlib import Path
+from typing import Any
 
 from ckanpackager.errors import PackageError
 
@@ -31,7 +32,7 @@ class Ids:
         # For the case that they do not rise to the end.
         self._log = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed by close
 
-    def repeated(self, values: Sequence[object], ids: Sequence[str], marks: Sequence[int]) -> list[int]:
+    def repeated(self, values: Sequence[Any], ids: Sequence[str], marks: Sequence[int]) -> list[int]:
         """The places in ``ids`` of those that have come before, with the same mark.
 
         ``values`` are the ids as they came, one for each of ``ids``. Raises PackageError for an id that has
@@ -51,8 +52,8 @@ class Ids:
                 continue
             if known != mark:
                 raise PackageError(
-                    f"Two different rows have {ids[place]!r} in the column {self._field}, which identifies the "
-                    "rows of the archive: make its values unique, or choose another column (DWC_ID_FIELD)."
+                    f"Two different rows have {ids[place]!r} in the column {self._field}, which identifies "
+                    "the rows of the archive: make its values unique, or choose another column (DWC_ID_FIELD)."
                 )
             places.append(place)
         return places
@@ -60,12 +61,12 @@ class Ids:
     def close(self) -> None:
         self._log.close()
 
-    def _rise(self, values: Sequence[object]) -> bool:
+    def _rise(self, values: Sequence[Any]) -> bool:
         if set(map(type, values)) != {int}:
             return False
-        if self._last is not None and not self._last < values[0]:  # type: ignore[operator]
+        if self._last is not None and not self._last < values[0]:
             return False
-        self._last = values[-1]  # type: ignore[assignment]
+        self._last = values[-1]
         return all(map(lt, values, islice(values, 1, None)))
 
     def _write_down(self, ids: Sequence[str], marks: Sequence[int]) -> None:

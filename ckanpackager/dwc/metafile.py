@@ -16,7 +16,7 @@ _NAMESPACE = "http://rs.tdwg.org/dwc/text/"
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-    """How rows are written: ``suffix`` of the files, ``delimiter`` between cells, ``escape`` its name here."""
+    """How rows are written: ``suffix`` of the files, ``delimiter`` of cells, and ``escape``, its name here."""
 
     suffix: str
     delimiter: str
@@ -33,12 +33,12 @@ TSV = Dialect("tsv", "\t", "\\t")
 
 def meta_xml(plan: Plan, extensions: Iterable[File], dialect: Dialect, metadata: str | None) -> bytes:
     """The file for the core of ``plan`` and these of its extensions; ``metadata`` is the name of the EML."""
-    archive = etree.Element("archive", nsmap={None: _NAMESPACE})
+    archive = etree.Element(_tag("archive"), nsmap={None: _NAMESPACE})  # type: ignore[dict-item]  # the default's key
     if metadata is not None:
         archive.set("metadata", metadata)
     core = _file(archive, "core", plan.core, dialect)
     if plan.id_term is not None:
-        etree.SubElement(core, "field", index="0", term=plan.id_term.iri)
+        etree.SubElement(core, _tag("field"), index="0", term=plan.id_term.iri)
     _fields(core, plan.core)
     for file in extensions:
         _fields(_file(archive, "extension", file, dialect), file)
@@ -49,7 +49,7 @@ def meta_xml(plan: Plan, extensions: Iterable[File], dialect: Dialect, metadata:
 def _file(archive: etree._Element, kind: str, file: File, dialect: Dialect) -> etree._Element:
     element = etree.SubElement(
         archive,
-        kind,
+        _tag(kind),
         {
             "encoding": "UTF-8",
             "linesTerminatedBy": "\\n",
@@ -59,11 +59,15 @@ def _file(archive: etree._Element, kind: str, file: File, dialect: Dialect) -> e
             "rowType": file.definition.row_type,
         },
     )
-    etree.SubElement(etree.SubElement(element, "files"), "location").text = dialect.name(file)
-    etree.SubElement(element, "id" if kind == "core" else "coreid", index="0")
+    etree.SubElement(etree.SubElement(element, _tag("files")), _tag("location")).text = dialect.name(file)
+    etree.SubElement(element, _tag("id" if kind == "core" else "coreid"), index="0")
     return element
 
 
 def _fields(element: etree._Element, file: File) -> None:
     for index, column in enumerate(file.columns, 1):
-        etree.SubElement(element, "field", index=str(index), term=column.term.iri)
+        etree.SubElement(element, _tag("field"), index=str(index), term=column.term.iri)
+
+
+def _tag(name: str) -> str:
+    return f"{{{_NAMESPACE}}}{name}"

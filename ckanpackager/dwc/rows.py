@@ -76,8 +76,7 @@ class Rows:
     def finish(self) -> None:
         """There are no more records: now the summary is complete."""
         self._counters.finish()
-        core, *extensions = self._names
-        for name in extensions:
+        for name in self._names[1:]:
             if not self._summary.files[name]:
                 del self._summary.files[name]
         self.close()
@@ -113,8 +112,8 @@ class Rows:
             identifier = values.clean(text).replace(",", " ").replace('"', " ").strip()
             if not identifier:
                 raise PackageError(
-                    f"Row {number:,} has no value in the column {self._plan.id_field}, which identifies the rows "
-                    "of the archive: fill it in, or choose another column (DWC_ID_FIELD)."
+                    f"Row {number:,} has no value in the column {self._plan.id_field}, which identifies the "
+                    "rows of the archive: fill it in, or choose another column (DWC_ID_FIELD)."
                 )
             self._summary.changed_ids += identifier != text
             ids.append(identifier)
@@ -155,7 +154,9 @@ class _Page:
     def __init__(self, records: Sequence[Sequence[Any]], width: int, texts: Texts) -> None:
         self._columns = list(zip(*records, strict=True))
         if len(self._columns) != width:
-            raise ValueError(f"A record has {len(self._columns)} values for {width} fields: an argument is missing.")
+            raise ValueError(
+                f"A record has {len(self._columns)} values for {width} fields: an argument is missing."
+            )
         self._cells: dict[int, Cells] = {}
         self.rows = len(records)
         self.texts = texts
@@ -226,7 +227,9 @@ class _Object:
             keys = [key for key, place, is_loser in self._members if not is_loser or place in page.lost]
             for row, value in enumerate(page.values(self._own)):
                 if not values.is_blank(value):
-                    found = {key: column[row] for key, column in zip(keys, members, strict=True) if column[row]}
+                    found = {
+                        key: column[row] for key, column in zip(keys, members, strict=True) if column[row]
+                    }
                     rows[row] = self._with_own(found, value)
         return page.texts.ready(["{" + row + "}" if row else "" for row in rows])
 

@@ -28,7 +28,11 @@ PROBLEMS = {
         "rows have the occurrenceID of another",
         "RECORD_NOT_UNIQUELY_IDENTIFIED",
     ),
-    "basisOfRecord_blank": ("row has no basisOfRecord", "rows have no basisOfRecord", "REQUIRED_TERM_MISSING"),
+    "basisOfRecord_blank": (
+        "row has no basisOfRecord",
+        "rows have no basisOfRecord",
+        "REQUIRED_TERM_MISSING",
+    ),
     "basisOfRecord_unknown": (
         "row has a basisOfRecord that is not in GBIF's vocabulary",
         "rows have a basisOfRecord that is not in GBIF's vocabulary",
@@ -185,14 +189,14 @@ class Summary:
                 self.changed_ids,
                 "id",
                 "ids",
-                " had commas, quotation marks or spaces around; readers cannot join by these, and they are gone",
+                " had commas, quotation marks or spaces around; they are gone, as readers stumble over them",
             )
         for name, columns in self.defaults.items():
             for column, count in columns.items():
                 remark = ": nobody stated that licence for them" if column in _LICENCES else ""
                 yield f"The default for {column} was put into {_rows(count)} of {name}{remark}."
         for column, count in self.skipped.items():
-            yield f"{_said(count, 'element', 'elements')} in the column {column} could not be used: not an object."
+            yield f"{_said(count, 'element', 'elements')} in the column {column} could not be used: no object."
 
     def _about_problems(self) -> Iterator[str]:
         for term in self.missing_terms:

@@ -19,7 +19,7 @@ _MOST_DIGITS = 131_072
 
 # What readers delete, stumble over or take for the end of a row. All but DEL are below the space.
 CONTROLS = bytes([*range(32), 127])
-_SPACES = {code: " " for code in CONTROLS}
+_SPACES = dict.fromkeys(CONTROLS, " ")
 _DELETE = "\x7f"
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -79,7 +79,7 @@ def number(value: float | Decimal) -> str:
 
 
 def json_text(value: Any) -> str:
-    """``value`` as JSON (RFC 8259) on one line, with sorted keys; null for a number that JSON does not have."""
+    """``value`` as JSON (RFC 8259) on one line, with sorted keys; null for a number that JSON has not."""
     try:
         return _json(value)
     except RecursionError as error:

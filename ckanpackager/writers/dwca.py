@@ -57,7 +57,8 @@ class DwcArchiveWriter(Writer):
         self._rows = Rows(fields, plan, self._dialect, self.summary, archive.scratch)
         # An archive is given one member at a time, and the core's comes first.
         self._waiting: list[IO[bytes]] = [
-            tempfile.TemporaryFile(dir=archive.scratch) for _ in plan.extensions
+            tempfile.TemporaryFile(dir=archive.scratch)  # noqa: SIM115 - closed by discard
+            for _ in plan.extensions
         ]
         self._core = archive.member(self._dialect.name(plan.core))
         self._core.write(self._rows.header(plan.core))
@@ -73,7 +74,10 @@ class DwcArchiveWriter(Writer):
         try:
             self._rows.finish()
             self._core.close()
-            extensions = [self._finish_extension(*pair) for pair in zip(self._plan.extensions, self._waiting, strict=True)]
+            extensions = [
+                self._finish_extension(*pair)
+                for pair in zip(self._plan.extensions, self._waiting, strict=True)
+            ]
             self._finish_metadata([file for file in extensions if file is not None])
         finally:
             self.discard()
