@@ -57,7 +57,7 @@ class Configuration:
         extension_fields = [
             reader.extension_field(column, parts) for column, parts in settings.DWC_EXTENSION_FIELDS.items()
         ]
-        if settings.DWC_ID_FIELD in settings.DWC_EXTENSION_FIELDS:
+        if settings.DWC_ID_FIELD.strip() in map(str.strip, settings.DWC_EXTENSION_FIELDS):
             reader.problem("DWC_EXTENSION_FIELDS", f"{settings.DWC_ID_FIELD!r} is DWC_ID_FIELD, and no list.")
         if reader.problems or core is None:
             raise SettingsError("\n".join(reader.problems))

@@ -138,6 +138,10 @@ class _SortedOut:
     rest: list[str]
     unknown: list[str]
 
+    @property
+    def have_losers(self) -> bool:
+        return any(len(names) > 1 for terms in self.sources.values() for names in terms.values())
+
 
 def _sort_out(columns: Sequence[str], id_term: Term | None, configuration: Configuration) -> _SortedOut:
     definitions = _definitions(configuration)
@@ -168,6 +172,10 @@ def _sort_out(columns: Sequence[str], id_term: Term | None, configuration: Confi
         # The rest of those that are named as the dynamic term have no better place than within it.
         found.own.sort(key=lambda column: _distance(column, configuration.dynamic_term))
         found.rest = [column for column in columns if column in {*found.rest, *found.own[1:]}]
+        if found.own and not found.rest and not found.have_losers:
+            # With nothing to add to it, it is a term like any other.
+            found.sources[configuration.core.row_type][configuration.dynamic_term] = found.own
+            found.own = []
     return found
 
 
@@ -213,13 +221,14 @@ def _id_term(columns: Sequence[str], configuration: Configuration) -> Term | Non
     term = _match(id_field, configuration.core)
     if term is None or term == configuration.dynamic_term:
         return None
-    rivals = [
+    nearer = [
         column
         for column in columns
-        if _extension_field(column, configuration) is None and _match(column, configuration.core) == term
+        if _distance(column, term) < _distance(id_field, term)
+        and _extension_field(column, configuration) is None
+        and _match(column, configuration.core) == term
     ]
-    nearest = min(rivals, key=lambda column: (_distance(column, term), column != id_field))
-    return term if nearest == id_field else None
+    return None if nearer else term
 
 
 def _refuse_unfit(columns: Sequence[str], configuration: Configuration) -> None:

@@ -78,11 +78,9 @@ class Definition:
         for term in self.terms:
             if term.name == name:
                 return term
+        if ":" not in name:
+            return None
         return next((term for term in self.terms if name in (term.iri, term.prefixed)), None)
-
-    def is_ambiguous(self, term: Term) -> bool:
-        """Does another term of this definition have the same short name?"""
-        return sum(other.name == term.name for other in self.terms) > 1
 
 
 def shipped() -> list[str]:
