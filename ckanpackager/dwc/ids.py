@@ -53,7 +53,7 @@ class Ids:
             if known != mark:
                 raise PackageError(
                     f"Two different rows have {ids[place]!r} in the column {self._field}, which identifies "
-                    "the rows of the archive: make its values unique, or choose another column (DWC_ID_FIELD)."
+                    "the rows of the archive: make it unique, or choose another column (DWC_ID_FIELD)."
                 )
             places.append(place)
         return places

@@ -16,7 +16,7 @@ _NAMESPACE = "http://rs.tdwg.org/dwc/text/"
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-    """How rows are written: ``suffix`` of the files, ``delimiter`` of cells, and ``escape``, its name here."""
+    """How rows are written: ``suffix`` of files, ``delimiter`` of cells, and ``escape``, its name here."""
 
     suffix: str
     delimiter: str

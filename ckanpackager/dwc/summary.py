@@ -196,7 +196,9 @@ class Summary:
                 remark = ": nobody stated that licence for them" if column in _LICENCES else ""
                 yield f"The default for {column} was put into {_rows(count)} of {name}{remark}."
         for column, count in self.skipped.items():
-            yield f"{_said(count, 'element', 'elements')} in the column {column} could not be used: no object."
+            yield _said(
+                count, "element", "elements", f" in the column {column} could not be used: no objects"
+            )
 
     def _about_problems(self) -> Iterator[str]:
         for term in self.missing_terms:
