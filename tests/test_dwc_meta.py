@@ -13,7 +13,9 @@ from tests.archives import DWC, MEDIA, TEXT, make, schema
 GENUS = Column(Term("genus", DWC + "genus"), "genus", ("Genus",))
 LINK = Column(Term("identifier", "http://purl.org/dc/terms/identifier"), "identifier", ())
 CORE = File(Definition("Occurrence", DWC + "Occurrence", ()), "occurrence", (GENUS,))
-MULTIMEDIA = File(Definition("Multimedia", "http://rs.gbif.org/terms/1.0/Multimedia", ()), "multimedia", (LINK,))
+MULTIMEDIA = File(
+    Definition("Multimedia", "http://rs.gbif.org/terms/1.0/Multimedia", ()), "multimedia", (LINK,)
+)
 
 
 def plan(id_term: Term | None = None) -> Plan:
@@ -43,7 +45,10 @@ def test_it_is_the_retired_packagers_to_the_letter() -> None:
 def test_case_13_it_follows_the_format_of_the_files() -> None:
     root = etree.fromstring(meta_xml(plan(), [MULTIMEDIA], TSV, None))
     assert [file.get("fieldsTerminatedBy") for file in root] == ["\\t", "\\t"]
-    assert [location.text for location in root.iter(f"{TEXT}location")] == ["occurrence.tsv", "multimedia.tsv"]
+    assert [location.text for location in root.iter(f"{TEXT}location")] == [
+        "occurrence.tsv",
+        "multimedia.tsv",
+    ]
 
 
 def test_case_16_an_id_that_is_a_term_is_a_field_of_the_same_column() -> None:
@@ -67,7 +72,14 @@ def test_r1_to_r3_it_is_valid(dialect: object, metadata: str | None) -> None:
 
 def test_what_the_retired_packagers_settings_gave_they_give(tmp_path: Path) -> None:
     """Its three definitions, and the example of its documentation: the same files, headers, terms and keys."""
-    columns = ["associatedMedia", "_id", "Catalog Number", "Scientific Name", "decimal latitude", "unknownField"]
+    columns = [
+        "associatedMedia",
+        "_id",
+        "Catalog Number",
+        "Scientific Name",
+        "decimal latitude",
+        "unknownField",
+    ]
     columns += ["Donor name", "Measurement type", "license", "DNA sequence"]
     records = [
         (None, 1, "BM 1", "Rosa canina", 51.5, "x", None, None, None, None),
@@ -83,18 +95,45 @@ def test_what_the_retired_packagers_settings_gave_they_give(tmp_path: Path) -> N
         DWC_ADDITIONAL_EXTENSIONS=["measurement_or_fact-2014"],
         DWC_EXTENSION_FIELDS={"associatedMedia": media},
     )
-    assert sorted(made.names) == ["eml.xml", "gbif.json", "measurement_or_fact.csv", "meta.xml", "multimedia.csv", "occurrence.csv"]
+    assert sorted(made.names) == [
+        "eml.xml",
+        "gbif.json",
+        "measurement_or_fact.csv",
+        "meta.xml",
+        "multimedia.csv",
+        "occurrence.csv",
+    ]
     assert made.table("occurrence.csv") == [
         ["_id", "catalogNumber", "scientificName", "decimalLatitude", "dynamicProperties"],
         ["1", "BM 1", "Rosa canina", "51.5", '{"unknownfield": "x"}'],
-        ["2", "BM 2", "Rosa", "", '{"DNASequence": "ACGT", "donorName": "Smith", "license": "CC0", "unknownfield": "y"}'],
+        [
+            "2",
+            "BM 2",
+            "Rosa",
+            "",
+            '{"DNASequence": "ACGT", "donorName": "Smith", "license": "CC0", "unknownfield": "y"}',
+        ],
     ]
     assert made.table("measurement_or_fact.csv") == [["_id", "measurementType"], ["2", "height"]]
     assert made.table("multimedia.csv") == [
         ["_id", "type", "format", "identifier", "title", "license", "rightsHolder"],
-        ["2", "StillImage", "image/jpeg", "http://x/1", "", "http://creativecommons.org/licenses/by/4.0/", ""],
+        [
+            "2",
+            "StillImage",
+            "image/jpeg",
+            "http://x/1",
+            "",
+            "http://creativecommons.org/licenses/by/4.0/",
+            "",
+        ],
     ]
     meta = made.read("meta.xml").decode()
-    assert meta.startswith('<archive xmlns="http://rs.tdwg.org/dwc/text/" metadata="eml.xml"><core encoding="UTF-8" ')
-    assert [file.get("rowType").rpartition("/")[2] for file in made.meta()] == ["Occurrence", "MeasurementOrFact", "Multimedia"]
+    assert meta.startswith(
+        '<archive xmlns="http://rs.tdwg.org/dwc/text/" metadata="eml.xml"><core encoding="UTF-8" '
+    )
+    assert [file.get("rowType").rpartition("/")[2] for file in made.meta()] == [
+        "Occurrence",
+        "MeasurementOrFact",
+        "Multimedia",
+    ]
     assert 'term="http://purl.org/dc/terms/type"' in meta

@@ -74,7 +74,9 @@ class TestDynamicProperties:
         assert dynamic(folder, columns, row) == ['{"fooBar": 1, "unknownfield": 2}']
         other = folder / "verbatim"
         other.mkdir()
-        assert dynamic(other, columns, row, DWC_DYNAMIC_KEYS="verbatim") == ['{"Foo bar": 1, "unknownField": 2}']
+        assert dynamic(other, columns, row, DWC_DYNAMIC_KEYS="verbatim") == [
+            '{"Foo bar": 1, "unknownField": 2}'
+        ]
 
     def test_case_25_no_value_is_lost_to_a_key_that_others_have(self, folder: Path) -> None:
         (cell,) = dynamic(folder, ["Foo bar", "foo bar", "Foo Bar"], [1, 2, 3])
@@ -110,7 +112,11 @@ class TestDynamicProperties:
         ]
 
     def test_the_resources_own_column_alone_is_left_as_it_is(self, folder: Path) -> None:
-        assert dynamic(folder, ["dynamicProperties"], ["tail=3"], ['{"b":1}'], [None]) == ["tail=3", '{"b":1}', ""]
+        assert dynamic(folder, ["dynamicProperties"], ["tail=3"], ['{"b":1}'], [None]) == [
+            "tail=3",
+            '{"b":1}',
+            "",
+        ]
 
     def test_a_setting_leaves_out_what_has_no_place(self, folder: Path) -> None:
         made = make(folder, ["_id", "genus", "Weight"], [(1, "Rosa", "3 mg")], DWC_DYNAMIC_TERM=None)
@@ -122,7 +128,13 @@ class TestTwoColumnsOfOneTerm:
     COLUMNS = ("_id", "Scientific Name", "scientificName")
 
     def test_case_28_the_exact_name_wins_and_then_what_is_not_blank(self, folder: Path) -> None:
-        rows = [(1, "Rosa", "Rosa canina"), (2, "Rosa", None), (3, "Rosa", " "), (4, "Rosa", "Rosa"), (5, None, None)]
+        rows = [
+            (1, "Rosa", "Rosa canina"),
+            (2, "Rosa", None),
+            (3, "Rosa", " "),
+            (4, "Rosa", "Rosa"),
+            (5, None, None),
+        ]
         made = make(folder, self.COLUMNS, rows)
         assert made.column("scientificName") == ["Rosa canina", "Rosa", "Rosa", "Rosa", ""]
 
@@ -159,7 +171,9 @@ class TestLists:
             ('["http://x/1", {"identifier": "http://x/2"}]', 1),
         ],
     )
-    def test_case_3_what_is_no_object_is_skipped_and_counted(self, folder: Path, value: Any, skipped: int) -> None:
+    def test_case_3_what_is_no_object_is_skipped_and_counted(
+        self, folder: Path, value: Any, skipped: int
+    ) -> None:
         made = media(folder, value)
         assert made.column("identifier", "multimedia.csv") == ["http://x/2"]
         assert made.summary.skipped == {"associatedMedia": skipped}
@@ -174,10 +188,16 @@ class TestLists:
         made = media(folder, {"identifier": "a"}, '{"identifier": "b"}')
         assert made.column("identifier", "multimedia.csv") == ["a", "b"]
 
-    def test_numbers_in_the_text_of_a_list_keep_their_digits(self, folder: Path) -> None:
-        made = media(folder, '[{"title": 1.10, "identifier": 123456789012345678901234567890, "rightsHolder": NaN}]')
-        (row,) = made.rows("multimedia.csv")
-        assert (row["title"], row["identifier"], row["rightsHolder"]) == ("1.10", "123456789012345678901234567890", "")
+    @pytest.mark.parametrize(
+        ("number", "cell"),
+        [("1.10", "1.10"), ("123456789012345678901234567890", "123456789012345678901234567890"), ("1e-7", "0.0000001"),
+         ("[1.10]", "1.10"), ('{"a": 1.10}', '{"a": 1.10}'), ("NaN", ""), ("1e999", "1" + "0" * 999)],
+    )  # fmt: skip
+    def test_numbers_in_the_text_of_a_list_keep_their_digits(
+        self, folder: Path, number: str, cell: str
+    ) -> None:
+        made = media(folder, f'[{{"identifier": "a", "title": {number}}}]')
+        assert made.column("title", "multimedia.csv") == [cell]
 
     @pytest.mark.parametrize("blank", [None, "", " ", float("nan"), []])
     def test_case_30_the_default_is_for_what_is_missing_null_or_blank(self, folder: Path, blank: Any) -> None:
@@ -190,12 +210,17 @@ class TestLists:
         assert (row["type"], row["format"]) == ("0", "false")
 
     def test_case_31_a_formatter_completes_a_media_type_once(self, folder: Path) -> None:
-        made = media(folder, [{"format": "tiff"}, {"format": "image/tiff"}], formatters={"format": "image_type"})
+        made = media(
+            folder, [{"format": "tiff"}, {"format": "image/tiff"}], formatters={"format": "image_type"}
+        )
         assert made.column("format", "multimedia.csv") == ["image/tiff", "image/tiff"]
 
     def test_case_32_a_default_is_never_formatted(self, folder: Path) -> None:
         made = media(
-            folder, [{"identifier": "a"}], fields={"identifier": "", "format": "jpeg"}, formatters={"format": "image_type"}
+            folder,
+            [{"identifier": "a"}],
+            fields={"identifier": "", "format": "jpeg"},
+            formatters={"format": "image_type"},
         )
         assert made.column("format", "multimedia.csv") == ["jpeg"]
 
@@ -206,7 +231,9 @@ class TestLists:
     def test_r12_an_empty_object_without_defaults_is_no_row(self, folder: Path) -> None:
         assert "multimedia.csv" not in media(folder, [{}], fields={"identifier": ""}).names
 
-    def test_case_34_two_fields_of_one_extension_make_one_file_with_the_rows_of_both(self, folder: Path) -> None:
+    def test_case_34_two_fields_of_one_extension_make_one_file_with_the_rows_of_both(
+        self, folder: Path
+    ) -> None:
         fields = {
             "images": {"extension": "multimedia", "fields": {"identifier": "", "type": "StillImage"}},
             "sounds": {"extension": "multimedia", "fields": {"identifier": "", "title": "A song"}},
@@ -242,7 +269,35 @@ class TestLists:
             DWC_ADDITIONAL_EXTENSIONS=["multimedia"],
         )
         rows = [(row["_id"], row["identifier"], row["creator"]) for row in made.rows("multimedia.csv")]
-        assert rows == [("1", "a", "A. Painter"), ("1", "b", "A. Painter"), ("3", "", "B. Painter"), ("4", "c", "")]
+        assert rows == [
+            ("1", "a", "A. Painter"),
+            ("1", "b", "A. Painter"),
+            ("3", "", "B. Painter"),
+            ("4", "c", ""),
+        ]
+
+    def test_case_35_a_plain_column_of_the_same_term_comes_before_the_default(self, folder: Path) -> None:
+        fields = {
+            "associatedMedia": {"extension": "multimedia", "fields": {"creator": "Nobody", "title": ""}}
+        }
+        made = make(
+            folder,
+            ["_id", "genus", "associatedMedia", "creator"],
+            [
+                (1, "Rosa", [{"title": "a"}, {"creator": "B. Painter"}], "A. Painter"),
+                (2, "Rosa", [{"title": "b"}], None),
+                (3, "Rosa", None, "C. Painter"),
+            ],
+            DWC_EXTENSION_FIELDS=fields,
+            DWC_ADDITIONAL_EXTENSIONS=["multimedia"],
+        )
+        assert made.column("creator", "multimedia.csv") == [
+            "A. Painter",
+            "B. Painter",
+            "Nobody",
+            "C. Painter",
+        ]
+        assert made.summary.defaults == {"multimedia.csv": {"creator": 1}}
 
     def test_case_37_the_columns_are_in_the_order_of_the_settings(self, folder: Path) -> None:
         fields = {"title": "", "license": "", "format": "", "identifier": "", "type": ""}
@@ -273,7 +328,9 @@ class TestIds:
 
     @pytest.mark.parametrize("blank", [None, "", " \t", '",,"', float("nan"), []])
     def test_case_15_a_row_without_an_id_stops_the_package(self, folder: Path, blank: Any) -> None:
-        with pytest.raises(PackageError, match=r"^Row 2,003 has no value in the column key, .*\(DWC_ID_FIELD\)\.$"):
+        with pytest.raises(
+            PackageError, match=r"^Row 2,003 has no value in the column key, .*\(DWC_ID_FIELD\)\.$"
+        ):
             make(
                 folder,
                 ["key", "genus"],
@@ -283,9 +340,19 @@ class TestIds:
 
     @pytest.mark.parametrize(
         ("value", "identifier"),
-        [("a,b", "a b"), ('a"b', "a b"), (" a\n", "a"), ("a\tb", "a b"), ("Größe", "Größe"), (7, "7"), (Decimal("1E+2"), "100")],
+        [
+            ("a,b", "a b"),
+            ('a"b', "a b"),
+            (" a\n", "a"),
+            ("a\tb", "a b"),
+            ("Größe", "Größe"),
+            (7, "7"),
+            (Decimal("1E+2"), "100"),
+        ],
     )
-    def test_r11_an_id_has_nothing_that_readers_stumble_over(self, folder: Path, value: Any, identifier: str) -> None:
+    def test_r11_an_id_has_nothing_that_readers_stumble_over(
+        self, folder: Path, value: Any, identifier: str
+    ) -> None:
         made = make(
             folder,
             ["key", "genus", "associatedMedia"],
@@ -295,7 +362,9 @@ class TestIds:
         )
         assert made.column("key") == made.column("key", "multimedia.csv") == [identifier]
 
-    @pytest.mark.parametrize("ids", [[1, 1], [2, 1, 2], ["a", "b", "a"], ["a", " a"], [1, "1"], [True, "true"]])
+    @pytest.mark.parametrize(
+        "ids", [[1, 1], [2, 1, 2], ["a", "b", "a"], ["a", " a"], [1, "1"], [True, "true"]]
+    )
     @pytest.mark.parametrize("pages", [1, 1000])
     def test_d3_a_row_that_comes_again_as_it_was_is_left_out_and_counted(
         self, folder: Path, ids: list[Any], pages: int
@@ -318,8 +387,16 @@ class TestIds:
         self, folder: Path, one: Any, other: Any, pages: int
     ) -> None:
         columns = ["_id", "genus", "Weight", "associatedMedia"]
-        with pytest.raises(PackageError, match=r"Two different rows have '7' in the column _id, .*\(DWC_ID_FIELD\)\.$"):
-            make(folder, columns, [(3, *one), (7, *one), (9, *one), (7, *other)], pages=pages, DWC_EXTENSION_FIELDS=MEDIA)
+        with pytest.raises(
+            PackageError, match=r"Two different rows have '7' in the column _id, .*\(DWC_ID_FIELD\)\.$"
+        ):
+            make(
+                folder,
+                columns,
+                [(3, *one), (7, *one), (9, *one), (7, *other)],
+                pages=pages,
+                DWC_EXTENSION_FIELDS=MEDIA,
+            )
 
     def test_d3_ids_that_rise_are_not_kept_in_memory(self, tmp_path: Path) -> None:
         ids = Ids("_id", tmp_path)
@@ -334,8 +411,7 @@ class TestIds:
     @given(st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 9), st.integers(-9, 9))))
     def test_the_table_is_a_dict(self, pairs: list[tuple[int, int]]) -> None:
         table, known = Table(), dict[int, int]()
-        for key, value in pairs:
-            key = key or 1
+        for key, value in ((key or 1, value) for key, value in pairs):
             assert table.setdefault(key, value) == known.get(key)
             known.setdefault(key, value)
         assert len(table) == len(known)
@@ -370,6 +446,26 @@ def test_case_17_a_value_reads_back_with_a_space_for_each_control_character(fold
     assert row.data[DWC + "locality"] == "a b  c d e"
     assert json.loads(row.data[DWC + "dynamicProperties"]) == {"note": "a\n\0b"}
     assert made.summary.cleaned == 1
+
+
+def test_half_a_surrogate_pair_is_a_character_that_utf_8_has(folder: Path) -> None:
+    half = "a\ud800b"
+    record = (half, half, half, half, [{"title": half, half: half}])
+    made = make(
+        folder,
+        ["key", "locality", "recordedBy", "note", "associatedMedia"],
+        [record],
+        DWC_ID_FIELD="key",
+        DWC_EXTENSION_FIELDS=MEDIA,
+    )
+    (row,) = made.rows()
+    assert row == {
+        "key": "a\ufffdb",
+        "locality": "a\ufffdb",
+        "recordedBy": "a\ufffdb",
+        "dynamicProperties": '{"note": "a\ufffdb"}',
+    }
+    assert made.column("title", "multimedia.csv") == ["a\ufffdb"]
 
 
 def test_case_29_lists_and_booleans_in_a_term(folder: Path) -> None:

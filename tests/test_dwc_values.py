@@ -15,10 +15,17 @@ from ckanpackager.dwc.summary import Summary
 from ckanpackager.errors import PackageError
 
 SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.decimals() | st.text(st.characters(exclude_categories=()))
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.decimals()
+    | st.text(st.characters(exclude_categories=()))
 )
 ANYTHING = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4), max_leaves=8
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
 )
 
 
@@ -33,7 +40,22 @@ def test_r10_nothing_else_is_changed() -> None:
     assert values.cell(text) == text
 
 
-@pytest.mark.parametrize("value", [None, "", [], {}, [None], [None, ""], math.nan, math.inf, Decimal("NaN"), Decimal("-Infinity"), Decimal("sNaN")])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        [],
+        {},
+        [None],
+        [None, ""],
+        math.nan,
+        math.inf,
+        Decimal("NaN"),
+        Decimal("-Infinity"),
+        Decimal("sNaN"),
+    ],
+)
 def test_r13_what_says_nothing_is_an_empty_cell(value: Any) -> None:
     assert values.cell(value) == ""
     assert values.is_blank(value)
@@ -130,7 +152,9 @@ def test_a_column_at_once_is_the_same_as_its_cells_one_by_one(column: list[Any],
     assert summary.cleaned == sum(values.text(value) != values.cell(value) for value in column)
 
 
-@pytest.mark.parametrize("column", [[1, 2, None], [Decimal("1E-7"), 1], ["a", None], [1.5, math.nan], [None, None], [True, 1]])
+@pytest.mark.parametrize(
+    "column", [[1, 2, None], [Decimal("1E-7"), 1], ["a", None], [1.5, math.nan], [None, None], [True, 1]]
+)
 def test_columns_of_one_kind_take_a_shorter_way_to_the_same_cells(column: list[Any]) -> None:
     assert list(Texts(",", Summary()).cells(column).cells) == [values.cell(value) for value in column]
 
