@@ -1,5 +1,6 @@
 """The plan of an archive: where each column of a resource goes, and how that is shown."""
 
+import dataclasses
 import itertools
 import json
 import pickle
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -196,6 +198,22 @@ def test_an_id_yields_its_term_to_the_column_that_has_exactly_its_name() -> None
     assert kept.dynamic is not None and kept.dynamic.keys == (("Occurrence ID", "occurrenceID"),)
 
 
+def test_an_id_does_not_yield_its_term_to_a_list() -> None:
+    found = planned(
+        "Associated Media", "sex", "associatedMedia",
+        DWC_ID_FIELD="Associated Media",
+        DWC_EXTENSION_FIELDS={"associatedMedia": MEDIA},
+    )  # fmt: skip
+    assert found.id_term == load("occurrence").find("associatedMedia")
+
+
+def test_an_id_is_not_the_dynamic_term() -> None:
+    found = planned("dynamicProperties", "colour", DWC_ID_FIELD="dynamicProperties")
+    assert found.id_term is None
+    assert [column.term.name for column in found.core.columns] == ["dynamicProperties"]
+    assert found.core.columns[0].header == "dwc:dynamicProperties"
+
+
 def test_no_header_is_that_of_the_id() -> None:
     found = planned("title", "sex", "media", DWC_ID_FIELD="title", DWC_EXTENSION_FIELDS={"media": MEDIA})
     assert list(filled(found.extensions[0])) == ["type", "format", "dcterms:title"]
@@ -232,6 +250,11 @@ def test_a_list_goes_by_its_name_alone() -> None:
         planned("_id", "sex", " associatedMedia", **settings).extensions[0].lists[0].column
         == " associatedMedia"
     )
+
+
+def test_blanks_around_a_lists_name_are_nothing() -> None:
+    found = planned("_id", "sex", "images ", " images", DWC_EXTENSION_FIELDS={" images ": MEDIA})
+    assert [each.column for each in found.extensions[0].lists] == ["images ", " images"]
 
 
 def test_terms_of_an_extension_stand_in_the_settings_order() -> None:
@@ -402,6 +425,13 @@ def test_a_column_named_as_the_dynamic_term_is_a_plain_one_where_nothing_is_to_b
     assert filled(found.core) == {"sex": ("sex",), "dynamicProperties": ("Dynamic properties",)}
 
 
+def test_what_a_column_says_besides_another_is_added_to_the_one_named_as_the_dynamic_term() -> None:
+    found = planned("_id", "dynamicProperties", "sex", "Sex")
+    assert found.dynamic is not None
+    assert (found.dynamic.own, found.dynamic.losers) == ("dynamicProperties", (("Sex", "sex"),))
+    assert list(filled(found.core)) == ["sex", "dynamicProperties"]
+
+
 def test_without_anything_for_it_there_is_no_dynamic_term() -> None:
     assert planned("_id", "sex", "Catalog Number").dynamic is None
 
@@ -440,7 +470,7 @@ SPELLINGS: list[Callable[[str], str]] = [
 ]  # fmt: skip
 spelt = st.builds(lambda name, spell: spell(name), st.sampled_from(NAMES), st.sampled_from(SPELLINGS))
 column_names = spelt | st.text(alphabet=st.sampled_from("aAbB _:é"), min_size=1, max_size=4)
-columns_of_a_resource = st.lists(column_names, min_size=1, max_size=12, unique=True)
+columns_of_a_resource = st.lists(column_names, min_size=2, max_size=16, unique=True)
 
 
 @st.composite
@@ -482,6 +512,7 @@ def has_a_term(column: str, definition: Definition) -> bool:
     return column.strip() in short | full or camel_case(column) in short
 
 
+@hypothesis.settings(max_examples=400)
 @given(st.data(), columns_of_a_resource)
 def test_every_plan_has_one_place_for_every_column_and_nothing_twice(
     data: st.DataObject, columns: list[str]
@@ -497,7 +528,11 @@ def test_every_plan_has_one_place_for_every_column_and_nothing_twice(
     except PackageError:
         event("refused")
         if configuration.id_field in columns:
-            assert not has_a_term(configuration.id_field, configuration.core)
+            # The id cannot be the dynamic term, which holds what others say.
+            terms = tuple(term for term in configuration.core.terms if term != configuration.dynamic_term)
+            assert not has_a_term(
+                configuration.id_field, dataclasses.replace(configuration.core, terms=terms)
+            )
             assert not any(has_a_term(column, configuration.core) for column in others)
             definitions = configuration.additional
             assert configuration.dynamic_term is None or all(
