@@ -125,7 +125,7 @@ class Repetitions:
     """Counts how many of many texts have come before. They are remembered on the disk."""
 
     # So many hashes fit into memory at once.
-    _MOST = 500_000
+    _MOST = 200_000
 
     def __init__(self, scratch: Path) -> None:
         self._count = 0
