@@ -219,6 +219,9 @@ def extension_fields(value: Any) -> dict[str, dict[str, Any]]:
         for part in ("fields", "mappings", "formatters"):
             if not isinstance(parts.get(part, None if part == "fields" else {}), dict):
                 raise Unfit(f"[{name!r}] must have a dictionary as {part!r}")
+        if any(callable(formatter) for formatter in parts.get("formatters", {}).values()):
+            # The retired service took functions, which no other process can be given.
+            raise Unfit(f"[{name!r}] must have names as 'formatters', such as 'image_type', not functions")
         for part in parts.keys() - {"extension", "fields", "mappings", "formatters"}:
             raise Unfit(
                 f"[{name!r}] has {_short(part)}: only extension, fields, mappings, formatters are known"

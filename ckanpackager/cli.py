@@ -30,6 +30,7 @@ Usage:
     ckanpackager [options] expire [--older-than DAYS]
     ckanpackager [options] doctor
     ckanpackager [options] package TASK [PARAM:VALUE ...] [--output PATH]
+    ckanpackager [options] dwc-plan (COLUMN ... | -r RESOURCE_ID [--api-url URL])
     ckanpackager [options] demo [--task TASK] [--api-url URL] [-r RESOURCE_ID] [--output PATH]
 
 What they do:
@@ -45,6 +46,8 @@ What they do:
     doctor        Check the installation on this host: settings (CKANPACKAGER_CONFIG), folders,
                   database, mail server, service, public address and CKAN.
     package       Make a package here and now, without a service. TASK and PARAM:VALUE as above.
+    dwc-plan      Show where the columns of a resource, or those named, would go in a Darwin Core
+                  Archive by the settings (CKANPACKAGER_CONFIG, else the defaults).
     demo          Show the whole service at work on this host, from the request to the package.
 
 Options:
@@ -69,12 +72,14 @@ Options:
     -x                 Exit with status 1 if there are errors in the statistics.
     -o OFFSET          How many to pass over (0 if not specified).
     -l LIMIT           How many to show at most (100 if not specified).
-    -r RESOURCE_ID     Only for this resource. With demo: the resource to package.
+    -r RESOURCE_ID     Only for this resource. With demo: the resource to package. With dwc-plan:
+                       the resource to plan for.
     -e EMAIL           Only for this address.
     --older-than DAYS  Remove packages that were finished before so many days.
     --output PATH      With package: the file to write, instead of RESOURCE_ID.zip. With demo: the
                        folder to work in, instead of a new one.
-    --api-url URL      With demo: the datastore_search of a real CKAN to read from.
+    --api-url URL      With demo and dwc-plan: the datastore_search of a real CKAN to read from.
+                       dwc-plan takes it from the defaults file if not specified.
     --task TASK        With demo: what to ask for [default: package_datastore].
 """
 
@@ -109,6 +114,13 @@ def package(arguments: Arguments, console: Console) -> int:
     return here.package(arguments, console)
 
 
+def dwc_plan(arguments: Arguments, console: Console) -> int:
+    """``dwc-plan``"""
+    from ckanpackager.commands import dwc_plan as command  # noqa: PLC0415 - as above
+
+    return command.show(arguments, console)
+
+
 def doctor(arguments: Arguments, console: Console) -> int:
     """``doctor``"""
     from ckanpackager.commands.doctor import diagnose  # noqa: PLC0415 - as above
@@ -137,5 +149,6 @@ COMMANDS: dict[str, Callable[[Arguments, Console], int]] = {
     "expire": remote.expire,
     "doctor": doctor,
     "package": package,
+    "dwc-plan": dwc_plan,
     "demo": demo,
 }

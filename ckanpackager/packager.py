@@ -11,6 +11,7 @@ from ckanpackager.archive import Archive, open_archive
 from ckanpackager.errors import IncompleteError
 from ckanpackager.job import Job
 from ckanpackager.settings import Settings
+from ckanpackager.sources.base import Field
 from ckanpackager.sources.datastore import Datastore
 from ckanpackager.sources.http import Client
 from ckanpackager.sources.remote_file import RemoteFile
@@ -74,6 +75,12 @@ def package_here(
         for path in scratch.iterdir():
             path.unlink()
         scratch.rmdir()
+
+
+def columns(job: Job, settings: Settings) -> tuple[Field, ...]:
+    """The columns that ``job`` asks for, as CKAN describes them. No row is read."""
+    with closing(Client(settings.CONNECT_TIMEOUT, settings.READ_TIMEOUT)) as client:
+        return Datastore(job, client, settings.PAGE_SIZE).fields
 
 
 def _make(

@@ -17,6 +17,7 @@ CKANPACKAGER_CONFIG names.
 import asyncio
 import contextlib
 import dataclasses
+import importlib
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import docopt
@@ -35,7 +37,7 @@ from ckanpackager.database import DatabaseThread
 from ckanpackager.errors import PackagerError, SettingsError
 from ckanpackager.jobs import models
 from ckanpackager.jobs.outbox import Outbox
-from ckanpackager.jobs.pools import Supervisor, start_forkserver
+from ckanpackager.jobs.pools import Supervisor, forkserver, start_forkserver
 from ckanpackager.jobs.queue import JobQueue
 from ckanpackager.jobs.table import JobTable
 from ckanpackager.logs import start_logging
@@ -78,6 +80,7 @@ async def serve(settings: Settings) -> None:
         store.sweep()
         _keep_temporary_files_in(store.scratch)
         start_forkserver("ckanpackager.service")
+        _check_darwin_core(settings)
         settings = dataclasses.replace(settings, PORT=sockets[0].getsockname()[1])
         for note in settings.notes():
             log.warning("%s", note)
@@ -98,6 +101,17 @@ async def serve(settings: Settings) -> None:
         finally:
             await database.close()
     log.info("stopped")
+
+
+def _check_darwin_core(settings: Settings) -> None:
+    """Raise SettingsError unless archives can be made by these settings. A process of its own reads the
+    definitions: this one needs no XML."""
+    with ProcessPoolExecutor(1, forkserver) as process:
+        process.submit(_read_darwin_core, settings).result()
+
+
+def _read_darwin_core(settings: Settings) -> None:
+    importlib.import_module("ckanpackager.dwc.configuration").Configuration.from_settings(settings)
 
 
 def _keep_temporary_files_in(folder: Path) -> None:

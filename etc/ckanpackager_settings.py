@@ -210,20 +210,33 @@ MAIL_RETRY_TIME = 259200
 # The field whose values identify the rows within an archive.
 DWC_ID_FIELD = "_id"
 
-# The core: the name of a definition that comes with the service, or the path of an XML file in the format of
-# GBIF's. Fields whose name, as it is or in camel case, is one of its terms go there.
+# The core: the name of a definition that comes with the service, such as 'occurrence', 'taxon' or 'event',
+# or the path of an XML file in the format of GBIF's. Fields whose name, as it is or in camel case, is one of
+# its terms go there.
 DWC_CORE_EXTENSION = "occurrence"
 
-# More definitions, for the fields that have no place in the core.
+# More definitions, such as 'measurement_or_fact', for the fields that have no place in the core: the first
+# that has a term of their name takes them.
 DWC_ADDITIONAL_EXTENSIONS = []
 
 # The term of the core that takes, as a JSON object, the fields that have no place at all. None drops them.
 DWC_DYNAMIC_TERM = "dynamicProperties"
 
+# What the fields are called in that JSON object: 'camel' makes a 'Bone density' into 'boneDensity', and any
+# single word into small letters; 'verbatim' leaves all names as they are.
+DWC_DYNAMIC_KEYS = "camel"
+
 # Fields that hold a JSON list of objects, each object a row of an extension. For each such field:
-# 'extension' is the definition, and 'fields' leads from the names to expect in an object to the values
-# for those that are missing; 'mappings' and 'formatters' are optional. For example:
-# {"associatedMedia": {"extension": "multimedia", "fields": {"type": "StillImage", "title": ""}}}
+# 'extension' is the definition;
+# 'fields' leads from its terms, which are the names to expect in an object, to the values for those
+# that are missing, null or blank;
+# 'mappings', optional, leads from terms that have another name in the objects to that name;
+# 'formatters', optional, leads from terms to the formatter that their values go through: 'image_type',
+# 'audio_type' or 'video_type', which turn a 'jpeg' into 'image/jpeg'.
+# Where two terms of a definition have one short name, dcterms:type or the whole IRI tells them apart.
+# For example: {"associatedMedia": {"extension": "multimedia",
+# "fields": {"type": "StillImage", "format": "image/jpeg", "title": ""},
+# "mappings": {"format": "mime"}, "formatters": {"format": "image_type"}}}
 DWC_EXTENSION_FIELDS = {}
 
 

@@ -126,6 +126,7 @@ def test_doctor_finds_nothing_wrong_with_a_healthy_installation(installation: In
     assert (status, ignore_tmp(findings)) == (0, [])
     assert list(findings) == [
         "settings",
+        "Darwin Core",
         "folders",
         "database",
         "mail server",
@@ -135,6 +136,21 @@ def test_doctor_finds_nothing_wrong_with_a_healthy_installation(installation: In
     ]
     assert findings["CKAN"] == [("ok", f"http://{installation.service.address} is CKAN 2.11.3")]
     assert sorted(installation.folder.rglob("*")) == before
+
+
+def test_doctor_says_what_darwin_core_archives_are_made_of(installation: Installation) -> None:
+    fields = {"images": {"extension": "multimedia", "fields": {"title": ""}}}
+    installation.settings |= {"DWC_EXTENSION_FIELDS": fields, "DWC_ADDITIONAL_EXTENSIONS": ["identification"]}
+    assert installation.verdicts("Darwin Core") == (
+        0,
+        doctor.OK,
+        "Occurrence is the core of archives, with Identification, Multimedia",
+    )
+    installation.settings |= {"DWC_CORE_EXTENSION": "taxon", "DWC_ADDITIONAL_EXTENSIONS": ["mulitmedia"]}
+    status, verdict, message = installation.verdicts("Darwin Core")
+    assert (status, verdict) == (1, doctor.FAIL)
+    assert "DWC_DYNAMIC_TERM: 'dynamicProperties' is no term of Taxon" in message
+    assert "Did you mean 'multimedia'?" in message
 
 
 def test_doctor_examines_a_database_that_is_in_use(installation: Installation) -> None:

@@ -19,7 +19,7 @@ LAYERS = [
     ["jobs"],
     ["packager"],
     ["sources", "writers", "notify", "store"],
-    ["archive", "stats", "database", "systemd", "logs"],
+    ["archive", "stats", "dwc", "database", "systemd", "logs"],
     ["job", "settings"],
     ["form", "checks", "figures"],
     ["errors"],

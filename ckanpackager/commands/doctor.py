@@ -25,6 +25,7 @@ from ckanpackager.commands import output, parameters
 from ckanpackager.commands.client import Service, cause
 from ckanpackager.commands.console import Console
 from ckanpackager.commands.parameters import Arguments
+from ckanpackager.dwc.configuration import Configuration
 from ckanpackager.errors import MailError, NotAuthorizedError, NotFoundError, PackagerError, SettingsError
 from ckanpackager.notify import mail
 from ckanpackager.settings import Settings
@@ -102,6 +103,19 @@ def _settings(patient: Patient) -> Iterator[tuple[str, str]]:
         yield WARN, note
     if not patient.settings.CKAN_HOSTS:
         yield WARN, "CKAN_HOSTS is empty: any address may be asked for data. List the hosts of your CKAN."
+
+
+def _darwin_core(patient: Patient) -> Iterator[tuple[str, str]]:
+    try:
+        configuration = Configuration.from_settings(patient.settings)
+    except SettingsError as error:
+        for sentence in str(error).splitlines():
+            yield FAIL, sentence
+        return
+    definitions = [configuration.core, *configuration.additional]
+    definitions += [field.definition for field in configuration.extension_fields]
+    core, *extensions = dict.fromkeys(definition.name for definition in definitions)
+    yield OK, f"{core} is the core of archives, with {', '.join(extensions) or 'no extensions'}"
 
 
 def _command_line(patient: Patient) -> Iterator[tuple[str, str]]:
@@ -283,6 +297,7 @@ def _status_show(url: str) -> dict[str, Any]:
 
 CHECKS: dict[str, Check] = {
     "settings": _settings,
+    "Darwin Core": _darwin_core,
     "command line": _command_line,
     "folders": _folders,
     "database": _database,

@@ -19,7 +19,7 @@ from ckanpackager.settings import VARIABLE, Settings
 from ckanpackager.store import Package
 
 # Nobody is written to, but a job has an address.
-_NOBODY = "nobody@ckanpackager.example"
+NOBODY = "nobody@ckanpackager.example"
 
 
 def package(arguments: Arguments, console: Console) -> int:
@@ -28,11 +28,11 @@ def package(arguments: Arguments, console: Console) -> int:
     Without that it takes the name of its resource, in the working directory, unless the name is taken.
     """
     task, values = parameters.request(arguments, console)
-    job = Job.from_form(task, Form({"email": _NOBODY} | parameters.form(values)))
+    job = Job.from_form(task, Form({"email": NOBODY} | parameters.form(values)))
     path = _target(arguments["--output"], job)
     # Nobody else would say that CKAN is being asked again.
     logging.basicConfig(format="%(message)s", level=logging.ERROR if console.quiet else logging.WARNING)
-    made = _make(job, path, _settings(job), console)
+    made = _make(job, path, settings(job.ckan_host), console)
     file = {"file": str(path), "rows": made.rows, "size": made.size, "sha256": made.sha256}
     console.answer({"success": True, "status": "success", **file}, views.file)
     return 0
@@ -62,9 +62,9 @@ def _make(job: Job, path: Path, settings: Settings, console: Console) -> Package
             raise PackageError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-def _settings(job: Job) -> Settings:
-    """The service's settings where they are at hand, else the defaults."""
+def settings(*hosts: str) -> Settings:
+    """The service's settings where they are at hand, else the defaults, with these ``CKAN_HOSTS``."""
     if os.environ.get(VARIABLE):
         return Settings.from_environment()
     # Who types both the key and the address may have the one sent to the other.
-    return Settings.from_mapping({"SECRET": secrets.token_hex(), "CKAN_HOSTS": [job.ckan_host]})
+    return Settings.from_mapping({"SECRET": secrets.token_hex(), "CKAN_HOSTS": list(hosts)})
