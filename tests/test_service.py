@@ -1,5 +1,6 @@
 """The main job from end to end: a real service, its workers, a CKAN that listens, a mail server."""
 
+import contextlib
 import csv
 import io
 import json
@@ -8,6 +9,7 @@ import re
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import zipfile
@@ -285,6 +287,17 @@ def test_the_visitors_page_says_how_far_it_is(service: Service, ckan: FakeCkan, 
     assert "Resource &quot;nope&quot; was not found" in visit(
         service, failed, "Your package could not be made", refreshes=False
     )
+
+
+def test_what_is_worth_knowing_about_a_package_is_on_its_page(service: Service, ckan: FakeCkan) -> None:
+    job_id = service.submit(**ask(ckan))
+    service.wait_for(job_id, "done")
+    with contextlib.closing(sqlite3.connect(service.folder / "stats.db")) as database:
+        database.execute("UPDATE packages SET report = '2 rows <b>without</b> date\nand more'")
+        database.commit()
+    assert service.job(job_id)["report"] == "2 rows <b>without</b> date\nand more"
+    page = visit(service, job_id, "Your package is ready", refreshes=False)
+    assert "2 rows &lt;b&gt;without&lt;/b&gt; date\nand more" in page
 
 
 def visit(service: Service, job_id: str, headline: str, *, refreshes: bool) -> str:

@@ -63,9 +63,9 @@ class Bench:
         assert claim is not None
         return claim
 
-    def build(self, claim: Claim, now: float = 0) -> bool:
+    def build(self, claim: Claim, now: float = 0, report: str | None = None) -> bool:
         self.store.path(claim.zip_file_name).write_bytes(b"12345")
-        package = Package(claim.zip_file_name, "r.zip", 5, "0" * 64, 3)
+        package = Package(claim.zip_file_name, "r.zip", 5, "0" * 64, 3, report)
         return self.table.built(claim, package, now)
 
     def state(self, job_id: str) -> str:
@@ -458,6 +458,17 @@ def test_a_notice_says_all_about_its_package(bench: Bench) -> None:
         report="",
         error="",
     )
+
+
+def test_what_is_worth_knowing_about_a_package_goes_with_it_to_all_who_get_it(bench: Bench) -> None:
+    first = bench.accept()
+    bench.build(bench.claim(), report="2 rows had no date.\n<b>")
+    second = bench.accept(email="b@localhost.example")
+    for job_id in (first, second):
+        delivery = bench.outbox.claim(0)
+        assert delivery is not None
+        assert delivery.notice.report == "2 rows had no date.\n<b>"
+        assert bench.table.view(job_id)["report"] == "2 rows had no date.\n<b>"
 
 
 def test_a_mail_server_that_is_down_delays_the_mail_and_loses_nothing(bench: Bench) -> None:

@@ -151,6 +151,7 @@ def job(answer: Mapping[str, Any]) -> str:
         "file name": known.get("file_name"),
         "size": "" if known.get("size") is None else output.size(known["size"]),
         "sha256": known.get("sha256"),
+        "report": known.get("report"),
         "error": known.get("error"),
     }
     events = [

@@ -26,7 +26,8 @@ UNFINISHED = (State.QUEUED, State.RUNNING, State.BUILT)
 class PackageRow(peewee.Model):
     """A finished package in the store; ``removed`` once it is no longer there.
 
-    ``cache_key`` is None when it must not be given to further requests.
+    ``cache_key`` is None when it must not be given to further requests. ``report`` is what is worth knowing
+    about how it was made.
     """
 
     id = peewee.AutoField()
@@ -38,7 +39,8 @@ class PackageRow(peewee.Model):
     rows = peewee.BigIntegerField(null=True)
     created = peewee.DoubleField()
     expires = peewee.DoubleField(index=True)
-    removed = peewee.DoubleField(null=True)
+    removed = peewee.DoubleField(null=True, index=True)
+    report = peewee.TextField(null=True)
 
     class Meta:
         table_name = "packages"
@@ -74,6 +76,21 @@ class JobRow(peewee.Model):
     class Meta:
         table_name = "jobs"
         indexes = ((("state", "queue", "seq"), False),)
+
+
+class RequestKeyRow(peewee.Model):
+    """The Idempotency-Key of a request: who sends the same again is given the same job.
+
+    ``fingerprint`` is equal for equal requests, so that a key that is used for another one is noticed.
+    """
+
+    id = peewee.AutoField()
+    key = peewee.CharField(unique=True)
+    fingerprint = peewee.CharField()
+    job = peewee.ForeignKeyField(JobRow, backref="keys")
+
+    class Meta:
+        table_name = "request_keys"
 
 
 class EventRow(peewee.Model):
@@ -120,4 +137,4 @@ class MailRow(peewee.Model):
         indexes = ((("state", "not_before"), False),)
 
 
-MODELS = (PackageRow, JobRow, EventRow, MailRow)
+MODELS = (PackageRow, JobRow, RequestKeyRow, EventRow, MailRow)

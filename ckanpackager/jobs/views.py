@@ -28,6 +28,7 @@ def public(row: JobRow, settings: Settings) -> dict[str, Any]:
         "file_name": package.file_name if there else None,
         "size": package.size if there else None,
         "sha256": package.sha256 if there else None,
+        "report": package.report if package is not None else None,
         "error": row.error,
         "created": row.created,
         "started": row.started,
