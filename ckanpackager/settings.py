@@ -216,6 +216,27 @@ class Settings:
         checks.whole(1, 100),
         "A request has failed when the process that makes its package died so often.",
     )
+    FAST_TIMEOUT: int = _setting(
+        2 * 60 * 60,
+        checks.whole(1, CENTURY),
+        "The seconds that a fast worker may take for a request; then it is stopped, which counts as one of "
+        "the MAX_ATTEMPTS.",
+    )
+    SLOW_TIMEOUT: int = _setting(DAY, checks.whole(1, CENTURY), "The same for a slow worker.")
+    FAST_STALL_TIMEOUT: int = _setting(
+        600,
+        checks.whole(1, CENTURY),
+        "The seconds that a fast worker may go without a further row or byte. Asking again a source that did "
+        "not answer is no standstill, and neither is packing what has come. It should be some minutes more "
+        "than READ_TIMEOUT. What is slower than a megabyte in this time is given up too.",
+    )
+    SLOW_STALL_TIMEOUT: int = _setting(1200, checks.whole(1, CENTURY), "The same for a slow worker.")
+    WORKER_MEMORY: int = _setting(
+        0,
+        checks.zero_or(100_000_000),
+        "The bytes of memory that a worker may use, at least 100000000; a request that needs more fails. 0 "
+        "sets no limit. A worker needs about 60 MB, however large the resource, and more for large pages.",
+    )
     SOURCE_RETRY_TIME: int = _setting(
         6 * 60 * 60,
         checks.whole(0, CENTURY),
@@ -445,6 +466,12 @@ class Settings:
             notes.append(f"SMTP_PASSWORD goes to {self.SMTP_HOST} unencrypted: set SMTP_SECURITY.")
         if Path(self.STORE_DIRECTORY).is_relative_to("/tmp"):  # noqa: S108 - only compared
             notes.append("STORE_DIRECTORY is under /tmp, which most systems empty: links die with it.")
+        for pool in ("FAST", "SLOW"):
+            if getattr(self, f"{pool}_STALL_TIMEOUT") <= self.CONNECT_TIMEOUT + self.READ_TIMEOUT:
+                notes.append(
+                    f"{pool}_STALL_TIMEOUT is not more than CONNECT_TIMEOUT and READ_TIMEOUT together: "
+                    "a source that answers late is taken for a standstill."
+                )
         if "KEEP_TIME" not in self.given and self.KEEP_TIME == self.CACHE_TIME:
             notes.append(f"KEEP_TIME is {self.KEEP_TIME} seconds, since CACHE_TIME is.")
         return notes

@@ -83,6 +83,25 @@ SLOW_WORKERS = 1
 # A request has failed when the process that makes its package died so often.
 MAX_ATTEMPTS = 3
 
+# The seconds that a fast worker may take for a request; then it is stopped, which counts as one of the
+# MAX_ATTEMPTS.
+FAST_TIMEOUT = 7200
+
+# The same for a slow worker.
+SLOW_TIMEOUT = 86400
+
+# The seconds that a fast worker may go without a further row or byte. Asking again a source that did not
+# answer is no standstill, and neither is packing what has come. It should be some minutes more than
+# READ_TIMEOUT. What is slower than a megabyte in this time is given up too.
+FAST_STALL_TIMEOUT = 600
+
+# The same for a slow worker.
+SLOW_STALL_TIMEOUT = 1200
+
+# The bytes of memory that a worker may use, at least 100000000; a request that needs more fails. 0 sets no
+# limit. A worker needs about 60 MB, however large the resource, and more for large pages.
+WORKER_MEMORY = 0
+
 # The seconds for which a request is tried again while CKAN, or a file's host, cannot be reached; 21600 is
 # six hours.
 SOURCE_RETRY_TIME = 21600

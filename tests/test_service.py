@@ -385,6 +385,22 @@ def test_a_killed_worker_costs_no_job(service: Service, ckan: FakeCkan, smtp: Si
     assert leftovers(service) == []
 
 
+def test_a_job_that_stands_still_is_begun_anew_and_leaves_nothing(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink
+) -> None:
+    service = start_service(FAST_STALL_TIMEOUT=1)
+    service.wait_for_log("FAST_STALL_TIMEOUT is not more than CONNECT_TIMEOUT and READ_TIMEOUT")
+    gate = ckan.hold(when=a_page)
+    job_id = service.submit(**ask(ckan))
+    gate.reached()
+    (worker,) = service.worker_pids()
+    service.wait_for_log(rf"job {job_id} queued: its worker died \(stopped after 1 seconds without progress")
+    assert not is_alive(worker)
+    assert service.wait_for(job_id, "done")["rows_done"] == 344
+    assert leftovers(service) == []
+    assert len(smtp.wait_for(1)) == 1
+
+
 def test_a_job_that_kills_its_worker_is_given_up(
     start_service: StartService, ckan: FakeCkan, smtp: Sink
 ) -> None:

@@ -10,6 +10,7 @@ import ctypes
 import dataclasses
 import logging
 import os
+import resource
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 from ckanpackager.errors import MailDelayedError, PackagerError, SourceUnavailableError
 from ckanpackager.jobs.messages import (
+    Alive,
     Built,
     Delayed,
     Failed,
@@ -51,10 +53,11 @@ class Stopped(BaseException):
 
 
 class Reporter:
-    """Speaks into the pipe, and not oftener than anyone wants to know."""
+    """Speaks into the pipe, and not oftener than anyone wants to know. Several threads may use it."""
 
     def __init__(self, pipe: "connection.Connection[Any, Any]") -> None:
         self._pipe = pipe
+        self._speaking = threading.Lock()
         self._progress = Progress()
         self._next = 0.0
 
@@ -65,14 +68,21 @@ class Reporter:
 
     def progress(self, rows: int, size: int) -> None:
         """See packager.Report."""
+        progress = dataclasses.replace(self._progress, rows=rows, size=size)
         now = time.monotonic()
-        if now >= self._next:
+        # That all has come is always told: the packing of it is then waited for.
+        if now >= self._next or progress.has_all:
             self._next = now + _SECONDS_BETWEEN_REPORTS
-            self.say(dataclasses.replace(self._progress, rows=rows, size=size))
+            self.say(progress)
+
+    def alive(self) -> None:
+        """See packager.Report."""
+        self.say(Alive())
 
     def say(self, message: Message) -> None:
         """Send one message."""
-        self._pipe.send(message)
+        with self._speaking:
+            self._pipe.send(message)
 
 
 def main(pipe: "connection.Connection[Any, Any]", settings: Settings, task: Task) -> None:
@@ -80,6 +90,9 @@ def main(pipe: "connection.Connection[Any, Any]", settings: Settings, task: Task
     os.setsid()
     _die_with_the_service()
     give_memory_back()
+    if settings.WORKER_MEMORY:
+        # What it has written to, and not the addresses it has reserved: those say little.
+        resource.setrlimit(resource.RLIMIT_DATA, (settings.WORKER_MEMORY, settings.WORKER_MEMORY))
     start_logging(settings.DEBUG)
     with contextlib.suppress(Stopped), _stoppable():
         reporter = Reporter(pipe)
@@ -97,6 +110,9 @@ def _carry_out(task: Task, settings: Settings, reporter: Reporter) -> Message:
         return _package(task, settings, reporter)
     except PackagerError as error:
         return Failed(_words(error))
+    except MemoryError:
+        log.warning("%s: the memory that it may use (WORKER_MEMORY) is not enough", task.label)
+        return Failed("The package needs more memory than the service may use for it (WORKER_MEMORY).")
     except OSError as error:
         log.exception("%s", task.label)
         return Failed(f"The service could not write the package: {error.strerror or error}.")
