@@ -18,8 +18,9 @@ from playhouse.migrate import SchemaMigrator, migrate
 from ckanpackager.errors import SettingsError
 
 # 1: the tables of 1.0 before its release.
-# 2: packages have a report and an index of what is still there; request_keys.
+# 2: packages have a report and an index of what is still there; request_keys; jobs by cache_key and state.
 SCHEMA_VERSION = 2
+_DROPPED_INDEXES = ("jobrow_cache_key",)
 
 # What a database raises that cannot be used now, and perhaps later.
 UNUSABLE = (peewee.OperationalError, peewee.InterfaceError)
@@ -99,6 +100,8 @@ def open_database(url: str, models: Sequence[type[peewee.Model]]) -> peewee.Data
             for model in models:
                 _complete(database, model)
             database.create_tables(models)
+            for index in _DROPPED_INDEXES:
+                database.execute_sql(f"DROP INDEX IF EXISTS {index}")
             _mark()
     except (peewee.PeeweeException, RuntimeError, ImportError, KeyError) as error:
         raise SettingsError(f"STATS_DB: the database cannot be opened: {error}.") from error

@@ -211,6 +211,12 @@ class Settings:
     )
     FAST_WORKERS: int = _setting(2, checks.whole(1, 64), "How many fast requests are worked on at once.")
     SLOW_WORKERS: int = _setting(1, checks.whole(1, 64), "How many slow requests are worked on at once.")
+    QUEUE_LENGTH: int = _setting(
+        10_000,
+        checks.whole(0, 2**31 - 1),
+        "How many requests may be accepted and not finished; beyond that, further ones are refused for the "
+        "time being. 0 sets no bound.",
+    )
     MAX_ATTEMPTS: int = _setting(
         3,
         checks.whole(1, 100),

@@ -80,6 +80,10 @@ FAST_WORKERS = 2
 # How many slow requests are worked on at once.
 SLOW_WORKERS = 1
 
+# How many requests may be accepted and not finished; beyond that, further ones are refused for the time
+# being. 0 sets no bound.
+QUEUE_LENGTH = 10000
+
 # A request has failed when the process that makes its package died so often.
 MAX_ATTEMPTS = 3
 

@@ -27,7 +27,7 @@ from ckanpackager.demo.listener import Response
 from ckanpackager.demo.table import Resource
 from tests.conftest import StartService
 from tests.fake_ckan import FakeCkan, a_page, page_from
-from tests.services import TIMEOUT, Service, children, is_alive
+from tests.services import SECRET, TIMEOUT, Service, children, is_alive
 from tests.sinks import DROP, Sink
 
 VISITOR = "visitor@localhost.example"
@@ -260,10 +260,68 @@ def test_the_same_request_again_is_answered_from_the_store(
     assert link(smtp, 3) != link(smtp, 1)
 
 
+def test_who_asks_twice_gets_one_package_and_one_mail(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
+    gate = ckan.hold(when=a_page)
+    first = service.submit(**ask(ckan))
+    again = service.submit(**ask(ckan))
+    other = service.submit(**ask(ckan, email="other@localhost.example"))
+    assert again == first != other
+    gate.open()
+    for job_id in (first, other):
+        service.wait_for(job_id, "done")
+    mails = smtp.wait_for(2)
+    assert sorted(mail.recipients[0] for mail in mails) == ["other@localhost.example", VISITOR]
+    assert link(smtp, 1) == link(smtp, 2)
+    assert len(list(service.store.glob("*.zip"))) == 1
+    assert service.post("/jobs").json()["total"] == 2
+    assert service.submit(**ask(ckan)) != first  # that one is finished
+
+
+def test_a_request_that_is_sent_again_with_its_key_is_the_same_job(service: Service, ckan: FakeCkan) -> None:
+    def post(key: str, **parameters: Any) -> requests.Response:
+        return requests.post(
+            f"{service.url}/package_datastore",
+            data={"secret": SECRET, "email": VISITOR, **ask(ckan, **parameters)},
+            headers={"Idempotency-Key": key},
+            timeout=TIMEOUT,
+        )
+
+    first = post("k-1").json()
+    service.wait_for(first["job_id"], "done")
+    assert post("k-1").json() == first
+    service.kill()
+    service.start()
+    assert post("k-1").json()["job_id"] == first["job_id"]
+    other = post("k-1", q="x")
+    assert (other.status_code, other.json()["error"]) == (409, "ConflictError")
+    assert "Idempotency-Key was used for another request" in other.json()["message"]
+    assert post("k-2").json()["job_id"] != first["job_id"]
+    for key in ("", "ä", "x" * 256):
+        refused = post(key.encode("latin-1"))  # type: ignore[arg-type]
+        assert (refused.status_code, refused.json()["error"]) == (400, "BadRequestError")
+        assert "Idempotency-Key" in refused.json()["message"]
+
+
+def test_what_is_more_than_the_queue_holds_is_refused(start_service: StartService, ckan: FakeCkan) -> None:
+    service = start_service(QUEUE_LENGTH=2)
+    gate = ckan.hold(times=None, when=a_page)
+    jobs = [service.submit(**ask(ckan, q=word)) for word in ("Adelie", "Gentoo")]
+    refused = service.post("/package_datastore", email=VISITOR, **ask(ckan))
+    assert (refused.status_code, refused.json()["error"]) == (503, "UnavailableError")
+    assert "more requests than it can take" in refused.json()["message"]
+    assert int(refused.headers["Retry-After"]) > 0
+    assert service.submit(**ask(ckan, q="Gentoo")) == jobs[1]  # nothing more to do for that
+    gate.open()
+    ckan.behave()
+    for job_id in jobs:
+        service.wait_for(job_id, "done")
+    service.wait_for(service.submit(**ask(ckan)), "done")
+
+
 def test_the_visitors_page_says_how_far_it_is(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
     gate = ckan.hold(when=a_page)
     first = service.submit(**ask(ckan))
-    second = service.submit(**ask(ckan))
+    second = service.submit(**ask(ckan, email="other@localhost.example"))
     gate.reached()
     while service.job(first)["rows_total"] is None:
         pass

@@ -59,7 +59,7 @@ class JobRow(peewee.Model):
     task = peewee.CharField()
     resource_id = peewee.CharField()
     request = peewee.TextField()
-    cache_key = peewee.CharField(index=True)
+    cache_key = peewee.CharField()
     queue = peewee.CharField()
     state = peewee.CharField()
     created = peewee.DoubleField()
@@ -75,7 +75,7 @@ class JobRow(peewee.Model):
 
     class Meta:
         table_name = "jobs"
-        indexes = ((("state", "queue", "seq"), False),)
+        indexes = ((("state", "queue", "seq"), False), (("cache_key", "state"), False))
 
 
 class RequestKeyRow(peewee.Model):

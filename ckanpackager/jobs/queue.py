@@ -40,11 +40,15 @@ class JobQueue:
         self._database = database
         self._clock = clock
 
-    async def submit(self, job: Job) -> str:
-        """Accept the job and return its id. Raises UnavailableError while the service is stopping."""
+    async def submit(self, job: Job, idempotency_key: str | None = None) -> str:
+        """Accept the job and return its id; see JobTable.accept.
+
+        Raises UnavailableError while the service is stopping, and where the queue is full; ConflictError
+        where the key was used for another request.
+        """
         if self._supervisor.is_stopping:
             raise UnavailableError("The service is being stopped. Please try again in a minute.")
-        job_id = await self._database(self._table.accept, job, self._clock())
+        job_id = await self._database(self._table.accept, job, self._clock(), idempotency_key)
         self._supervisor.wake()
         return job_id
 

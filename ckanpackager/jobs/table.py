@@ -8,6 +8,7 @@ on it.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import peewee
 
-from ckanpackager.errors import ConflictError, GoneError, NotFoundError
+from ckanpackager.errors import ConflictError, GoneError, NotFoundError, UnavailableError
 from ckanpackager.job import Job
 from ckanpackager.jobs import views
 from ckanpackager.jobs.models import (
@@ -25,6 +26,7 @@ from ckanpackager.jobs.models import (
     MailRow,
     MailState,
     PackageRow,
+    RequestKeyRow,
     State,
 )
 from ckanpackager.jobs.views import job_of
@@ -89,9 +91,29 @@ class JobTable:
     # ------------------------------------------------------------- a job's way
 
     @transaction
-    def accept(self, job: Job, now: float) -> str:
-        """Write the job down and return its id. A package made lately for the same request is used again."""
-        row = JobRow.create(
+    def accept(
+        self, job: Job, now: float, idempotency_key: str | None = None, closed: str | None = None
+    ) -> str:
+        """Write the job down and return its id. A package made lately for the same request is used again.
+
+        What is known already (by its key; or unfinished, the same and for the same address) is not written
+        down again. Raises ConflictError where the key was used for another request; and UnavailableError for
+        a new one while the service is ``closed``, for the reason given, or the queue is full.
+        """
+        known = self._by_key(job, idempotency_key) or self._twin(job, now)
+        if known is None:
+            if closed is not None:
+                raise UnavailableError(closed)
+            self._refuse_too_many()
+            known = self._write_down(job, now)
+        else:
+            log.info("%s job %s: asked for again", known.resource_id, known.id)
+        if idempotency_key is not None:
+            self._remember(idempotency_key, job, known)
+        return str(known.id)
+
+    def _write_down(self, job: Job, now: float) -> JobRow:
+        row: JobRow = JobRow.create(
             id=new_token(),
             task=job.task,
             resource_id=job.resource_id,
@@ -105,7 +127,7 @@ class JobTable:
         package = self._cached(row.cache_key, now)
         if package is not None:
             self._adopt(row, package, now)
-        return str(row.id)
+        return row
 
     @transaction
     def claim(self, queue: str, now: float) -> Claim | None:
@@ -345,6 +367,43 @@ class JobTable:
         # Without a limit the fast pool asks how many rows there are, and passes on what is slow.
         return FAST
 
+    def _by_key(self, job: Job, key: str | None) -> JobRow | None:
+        """The job that was made for the request with this Idempotency-Key."""
+        found = None if key is None else RequestKeyRow.get_or_none(RequestKeyRow.key == key)
+        if found is None:
+            return None
+        if found.fingerprint != self._fingerprint(job):
+            raise ConflictError(
+                "This Idempotency-Key was used for another request: use a new one for each request."
+            )
+        row: JobRow = found.job
+        return row
+
+    def _twin(self, job: Job, now: float) -> JobRow | None:
+        """The unfinished job for the same request from the same address."""
+        like_it = JobRow.select().where(JobRow.cache_key == job.cache_key, JobRow.state.in_(UNFINISHED))
+        for row in like_it.order_by(JobRow.seq):
+            same = job_of(row).email.lower() == job.email.lower()
+            # A package that would not be handed out anew is not what is asked for.
+            if same and (row.state != State.BUILT or row.package == self._cached(job.cache_key, now)):
+                twin: JobRow = row
+                return twin
+        return None
+
+    def _remember(self, key: str, job: Job, row: JobRow) -> None:
+        RequestKeyRow.insert(
+            key=key, fingerprint=self._fingerprint(job), job=row
+        ).on_conflict_ignore().execute()
+
+    def _fingerprint(self, job: Job) -> str:
+        text = f"{job.cache_key} {self._statistics.address(job.email)}"
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _refuse_too_many(self) -> None:
+        most = self._settings.QUEUE_LENGTH
+        if most and JobRow.select().where(JobRow.state.in_(UNFINISHED)).count() >= most:
+            raise UnavailableError("The service has more requests than it can take. Please try again later.")
+
     def _next(self, queue: str, now: float) -> JobRow | None:
         like_running = JobRow.select(JobRow.cache_key).where(JobRow.state == State.RUNNING)
         row: JobRow | None = (
@@ -450,6 +509,6 @@ class JobTable:
         """
         there = PackageRow.select(PackageRow.zip_file_name).where(PackageRow.removed.is_null())
         known = known | {name for (name,) in there.tuples()}
-        for row in JobRow.select().where(JobRow.lease.is_null(False)):
+        for row in JobRow.select().where(JobRow.state == State.RUNNING):
             known.add(zip_file_name(job_of(row), row.lease))
         return [name for name in self._store.changed_before(cutoff) if name not in known]
