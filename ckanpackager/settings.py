@@ -182,6 +182,19 @@ class Settings:
         "The seconds for which a finished package can be downloaded, after which it is removed; not less "
         "than CACHE_TIME. 604800 is a week.",
     )
+    MIN_FREE_SPACE: int = _setting(
+        200_000_000,
+        checks.whole(0, 2**63 - 1),
+        "The bytes that are to be free on the disks of STORE_DIRECTORY, TEMP_DIRECTORY and STATS_DB. Where "
+        "there are fewer, packages that nobody needs any more are removed, the one announced longest ago "
+        "first; where that does not help, nothing is begun and nothing accepted until there is more room.",
+    )
+    MAX_STORE_SIZE: int = _setting(
+        0,
+        checks.whole(0, 2**63 - 1),
+        "The bytes that all finished packages may have together; beyond that they are removed as for "
+        "MIN_FREE_SPACE. It should be many times the size of the largest. 0 sets no limit.",
+    )
     ZIP_COMMAND: str | None = _setting(
         None,
         checks.none_or(checks.zip_command),

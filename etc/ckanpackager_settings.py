@@ -56,6 +56,15 @@ CACHE_TIME = 86400
 # CACHE_TIME. 604800 is a week.
 KEEP_TIME = 604800
 
+# The bytes that are to be free on the disks of STORE_DIRECTORY, TEMP_DIRECTORY and STATS_DB. Where there are
+# fewer, packages that nobody needs any more are removed, the one announced longest ago first; where that
+# does not help, nothing is begun and nothing accepted until there is more room.
+MIN_FREE_SPACE = 200000000
+
+# The bytes that all finished packages may have together; beyond that they are removed as for MIN_FREE_SPACE.
+# It should be many times the size of the largest. 0 sets no limit.
+MAX_STORE_SIZE = 0
+
 # A command that packs, run once for each file, such as '/usr/bin/zip -j {output} {input}'. {input} is
 # replaced by the path of the file, and {output} by that of the ZIP; they need no quotes. None means that the
 # service packs by itself, which is quicker.

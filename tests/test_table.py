@@ -16,7 +16,7 @@ from ckanpackager.errors import ConflictError, GoneError, NotFoundError, Unavail
 from ckanpackager.form import Form
 from ckanpackager.job import Job
 from ckanpackager.jobs import models
-from ckanpackager.jobs.outbox import Outbox
+from ckanpackager.jobs.outbox import Delivery, Outbox
 from ckanpackager.jobs.table import FAST, SLOW, Claim, JobTable
 from ckanpackager.notify import Notice
 from ckanpackager.settings import Settings
@@ -674,6 +674,50 @@ def test_what_is_still_to_be_announced_or_linked_to_is_kept(bench: Bench) -> Non
     assert (bench.state(linked), bench.state(built)) == ("done", "built")
     # The caches were to be cleared: what is kept is not handed to anybody else.
     assert bench.state(bench.accept(resource_id="b")) == "queued"
+
+
+def test_room_is_made_with_what_was_announced_longest_ago_and_with_no_more(bench: Bench) -> None:
+    built = []
+    for name in "abcd":
+        bench.accept(resource_id=name)
+        built.append(bench.claim())
+    for claim in built:
+        bench.build(claim, now=1)
+    order = {"c": 2, "a": 3, "d": 4}  # b is yet to be announced
+    for name, now in order.items():
+        mail = models.MailRow.select().join(models.JobRow).where(models.JobRow.resource_id == name).get()
+        bench.outbox.sent(Delivery(mail.id, Notice("ready", "", "", "")), now)
+    names = {claim.job.resource_id: claim.zip_file_name for claim in built}
+    assert bench.table.stored() == 20
+    assert bench.table.make_room(0, 5, ()) == []
+    assert bench.table.make_room(6, 5, ()) == [names["c"], names["a"]]
+    assert bench.table.stored() == 10
+    assert {claim.job.resource_id: bench.state(claim.id) for claim in built} == {
+        "a": "expired",
+        "b": "built",
+        "c": "expired",
+        "d": "done",
+    }
+    assert bench.table.events(built[2].id)[-1]["reason"] == "the package was removed to make room"
+    assert bench.table.make_room(10**9, 5, {names["d"]}) == []
+    (bench.store.folder / "newest.zip").symlink_to(names["d"])
+    assert bench.table.make_room(10**9, 5, ()) == []
+    (bench.store.folder / "newest.zip").unlink()
+    assert bench.table.make_room(10**9, 5, ()) == [names["d"]]
+    assert bench.table.stored() == 5
+
+
+def test_a_job_whose_mail_was_refused_expires_with_its_package(bench: Bench) -> None:
+    job_id = bench.accept(key="very-private")
+    bench.build(bench.claim())
+    delivery = bench.outbox.claim(0)
+    assert delivery is not None
+    bench.outbox.refused(delivery, "550 no such user", 1)
+    assert len(bench.table.remove_packages(bench.settings.KEEP_TIME)) == 1
+    job = bench.table.view(job_id)
+    assert (job["state"], job["download_url"]) == ("expired", None)
+    assert "very-private" not in models.JobRow.get(id=job_id).request
+    assert bench.statistics.totals()["*"] == {"emails": 1, "requests": 1, "errors": 1}
 
 
 def test_packages_that_the_retired_service_left_are_removed_when_they_are_old(bench: Bench) -> None:

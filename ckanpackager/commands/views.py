@@ -24,6 +24,8 @@ def status(answer: Mapping[str, Any], host: str) -> str:
         f"{output.count(answer.get('queue_length', 0), 'request')} not yet finished, "
         f"{output.number(answer.get('processed_requests', 0))} processed"
     )
+    if answer.get("shortage"):
+        lines.append(f"Nothing is begun or accepted for want of room: {answer['shortage']}")
     return "\n".join(lines)
 
 

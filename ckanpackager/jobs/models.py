@@ -39,11 +39,12 @@ class PackageRow(peewee.Model):
     rows = peewee.BigIntegerField(null=True)
     created = peewee.DoubleField()
     expires = peewee.DoubleField(index=True)
-    removed = peewee.DoubleField(null=True, index=True)
+    removed = peewee.DoubleField(null=True)
     report = peewee.TextField(null=True)
 
     class Meta:
         table_name = "packages"
+        indexes = ((("removed", "size"), False),)
 
 
 class JobRow(peewee.Model):

@@ -27,6 +27,7 @@ from ckanpackager.database import UNUSABLE, DatabaseThread
 from ckanpackager.errors import PackagerError
 from ckanpackager.jobs import messages
 from ckanpackager.jobs.outbox import Delivery, Outbox
+from ckanpackager.jobs.room import Room
 from ckanpackager.jobs.table import FAST, SLOW, Claim, JobTable
 from ckanpackager.settings import Settings
 from ckanpackager.store import Store
@@ -187,7 +188,9 @@ class Supervisor:
         self._store = store
         self._database = database
         self._clock = clock
+        self.room = Room(settings, table, store, database)
         self._woken = asyncio.Event()
+        self.wake()
         self._failed_starts = 0
         self._stopping = False
         for_a_mail = _ANSWERS_TO_A_MAIL * settings.SMTP_TIMEOUT
@@ -259,12 +262,17 @@ class Supervisor:
                 for run in list(pool.runs):
                     await self._follow(pool, run, now)
             if not self._stopping:
+                await self.room.look(now)
                 for pool in self.pools.values():
-                    while pool.has_room and await self._start_next(pool, now):
+                    while self._may_start(pool) and await self._start_next(pool, now):
                         pass
         except UNUSABLE:
             log.exception("the database cannot be used now")
         self._watch()
+
+    def _may_start(self, pool: Pool) -> bool:
+        # A mail needs no room, and what has been announced may be removed to make some.
+        return pool.has_room and (pool.name == MAIL or self.room.shortage is None)
 
     async def _start_next(self, pool: Pool, now: float) -> bool:
         work: Claim | Delivery | None
@@ -335,6 +343,7 @@ class Supervisor:
             case messages.Delayed(error):
                 await self._database(self._table.source_unavailable, claim, error, now)
             case messages.Failed(error):
+                await self._discard(claim)
                 await self._database(self._table.failed, claim, error, now)
 
     async def _settle_mail(self, delivery: Delivery, message: messages.Message, now: float) -> None:

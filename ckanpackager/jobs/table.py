@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import peewee
@@ -307,6 +307,39 @@ class JobTable:
         return names + self._strangers(before, linked.union(names))
 
     @transaction
+    def stored(self) -> int:
+        """How many bytes the packages in the store have together."""
+        there = PackageRow.select(peewee.fn.SUM(PackageRow.size)).where(PackageRow.removed.is_null())
+        return int(there.scalar() or 0)
+
+    @transaction
+    def make_room(self, size: int, now: float, spared: Collection[str]) -> list[str]:
+        """Mark packages of ``size`` bytes as removed, if there are so many, and return their files' names.
+
+        What was announced longest ago goes first. Kept are packages that are yet to be announced, those that
+        a symbolic link in the store points to, and those that are ``spared``.
+        """
+        spared = self._store.linked().union(spared)
+        announced = peewee.fn.COALESCE(peewee.fn.MAX(JobRow.finished), PackageRow.created)
+        owed = JobRow.select(JobRow.package).where(JobRow.state == State.BUILT, JobRow.package.is_null(False))
+        there = (
+            PackageRow.select()
+            .join(JobRow, peewee.JOIN.LEFT_OUTER, on=JobRow.package == PackageRow.id)
+            .where(PackageRow.removed.is_null(), PackageRow.id.not_in(owed))
+            .group_by(PackageRow)
+            .order_by(announced, PackageRow.id)
+        )
+        names: list[str] = []
+        for package in there:
+            if size <= 0:
+                break
+            if package.zip_file_name not in spared:
+                self._remove(package, now, "the package was removed to make room")
+                names.append(package.zip_file_name)
+                size -= package.size
+        return names
+
+    @transaction
     def package(self, name: str) -> PackageRow:
         """The package of that name in the store. Raises NotFoundError, or GoneError where it was removed."""
         row: PackageRow | None = PackageRow.get_or_none(PackageRow.zip_file_name == name)
@@ -492,12 +525,14 @@ class JobTable:
         for row in old.where(JobRow.request.contains("@") | JobRow.request.contains('"key": ')):
             self._forget(row)
 
-    def _remove(self, package: PackageRow, now: float) -> None:
+    def _remove(self, package: PackageRow, now: float, reason: str = "the package was removed") -> None:
+        """Whose mail was refused had the package's page alone: that job has expired like the others."""
         package.removed = now
         package.save()
-        for row in list(package.jobs.where(JobRow.state.in_((State.DONE, State.BUILT)))):
-            if row.state == State.DONE:
-                self._change(row, State.EXPIRED, "the package was removed", now)
+        for row in list(package.jobs.where(JobRow.state.in_((State.DONE, State.FAILED, State.BUILT)))):
+            if row.state != State.BUILT:
+                self._change(row, State.EXPIRED, reason, now)
+                self._forget(row)
             else:
                 MailRow.delete().where(MailRow.job == row).execute()
                 self._queue_again(row, "the package is no longer in the store", now)

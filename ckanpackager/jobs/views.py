@@ -20,6 +20,7 @@ def public(row: JobRow, settings: Settings) -> dict[str, Any]:
         "state": row.state,
         "queue": row.queue,
         "position": JobRow.select().where(*ahead).count() + 1 if row.state == State.QUEUED else None,
+        "waits_for": "source" if row.state == State.QUEUED and row.error is not None else None,
         "rows_done": None if package is None else package.rows,
         "rows_total": row.rows_total,
         "bytes_done": None,

@@ -8,6 +8,7 @@ nothing was killed.
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import logging
 import os
 import resource
@@ -46,6 +47,7 @@ _M_MMAP_THRESHOLD = -3
 _LARGE = 1 << 20  # bytes
 _SECONDS_BETWEEN_REPORTS = 0.25
 _MOST_OF_A_MESSAGE = 4000
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Stopped(BaseException):
@@ -114,11 +116,21 @@ def _carry_out(task: Task, settings: Settings, reporter: Reporter) -> Message:
         log.warning("%s: the memory that it may use (WORKER_MEMORY) is not enough", task.label)
         return Failed("The package needs more memory than the service may use for it (WORKER_MEMORY).")
     except OSError as error:
-        log.exception("%s", task.label)
-        return Failed(f"The service could not write the package: {error.strerror or error}.")
+        return _unwritable(task, error)
     except Exception as error:  # unforeseen: the log has all of it, the visitor is told whose fault it is
         log.exception("%s", task.label)
         return Failed(f"The service has a fault ({type(error).__name__}); its log says more.")
+
+
+def _unwritable(task: Task, error: OSError) -> Failed:
+    if error.errno in _NO_ROOM:
+        log.warning("%s: %s", task.label, error.strerror)
+        return Failed(
+            "There was not enough room on the service's disk for the package. "
+            "Please ask for it again later, or for fewer rows."
+        )
+    log.error("%s", task.label, exc_info=error)
+    return Failed(f"The service could not write the package: {error.strerror or error}.")
 
 
 def _package(task: PackageTask, settings: Settings, reporter: Reporter) -> Message:
