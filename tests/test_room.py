@@ -123,7 +123,8 @@ def test_a_small_disk_is_kept_free_as_long_as_that_can_be(
 
     # What we may not remove fills the disk.
     (small_disk / "somebody-elses").write_bytes(bytes(3 * MEGABYTE))
-    service.wait_for_log(rf"job {jobs['b']} expired")
+    while len(names(service)) > 1:
+        pass
     (small_disk / "more").write_bytes(bytes(4 * MEGABYTE))
     service.wait_for_log("no job is begun or accepted until there is more room: STORE_DIRECTORY")
     service.wait_for_log(rf"job {jobs['c']} expired")
