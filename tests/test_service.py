@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import openpyxl
 import pytest
@@ -335,7 +336,7 @@ def test_the_visitors_page_says_how_far_it_is(service: Service, ckan: FakeCkan, 
     link = f'href="{service.job(second)["download_url"]}"'
     assert link in visit(service, second, "Your package is ready", refreshes=False)
     smtp.answers.clear()
-    third = service.submit(**ask(ckan))
+    third = service.submit(**ask(ckan, email="third@localhost.example"))
     service.wait_for(third, "done")
     visit(service, third, "Your package is ready", refreshes=False)
     service.post("/clear_caches")
@@ -661,6 +662,68 @@ def test_a_running_job_can_be_cancelled(service: Service, ckan: FakeCkan, smtp: 
     assert leftovers(service) == []
     assert service.post(f"/jobs/{job_id}/cancel").status_code == 409
     assert service.post("/status").json()["queue_length"] == 0
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+@pytest.mark.parametrize("state", ["queued", "running", "built"])
+def test_a_visitor_can_cancel_from_the_page_and_nothing_is_left(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink, state: str, accept: str
+) -> None:
+    service = start_service(FAST_WORKERS=1)
+    first = service.submit(**ask(ckan, q="Gentoo"))
+    service.wait_for(first, "done")
+    if state == "built":
+        smtp.answers["CONNECT"] = DROP
+        job_id = service.submit(**ask(ckan))
+        service.wait_for_log("mail about it waits")
+    else:
+        gate = ckan.hold(when=a_page)
+        running = service.submit(**ask(ckan))
+        gate.reached()
+        job_id = running if state == "running" else service.submit(**ask(ckan, q="Adelie"))
+    workers = service.worker_pids() if state == "running" else []
+    assert len(workers) == (state == "running")
+    page = requests.get(f"{service.url}/jobs/{job_id}", headers={"Accept": "text/html"}, timeout=TIMEOUT)
+    action = re.search(
+        r'<form method="post" action="(\S+)"><input type="hidden" name="confirm" value="yes">', page.text
+    )
+    assert action is not None
+    address = urljoin(page.url, action[1])
+    # A program that follows every link does no harm, nor one that posts nothing.
+    assert requests.get(address, timeout=TIMEOUT).status_code == 405
+    assert requests.head(address, timeout=TIMEOUT).status_code == 405
+    assert requests.post(address, timeout=TIMEOUT).status_code == 401
+    assert (
+        requests.post(address, data={"confirm": "yes", "secret": "wrong"}, timeout=TIMEOUT).status_code == 401
+    )
+    assert service.job(job_id)["state"] == state
+
+    done = requests.post(address, data={"confirm": "yes"}, headers={"Accept": accept}, timeout=TIMEOUT)
+    assert done.status_code == 200
+    if accept == "text/html":
+        assert (done.url, done.history[0].status_code) == (page.url, 303)
+        assert "<h1>Your package was cancelled</h1>" in done.text
+        assert "<form" not in done.text
+    else:
+        assert done.json()["job"] == service.job(job_id)
+        assert "email" not in done.json()["job"]
+    assert service.job(job_id)["state"] == "cancelled"
+    assert service.job(job_id)["download_url"] is None
+    shown = service.post(f"/jobs/{job_id}").json()
+    assert shown["job"]["mails"] == []
+    assert shown["events"][-1]["reason"] == "cancelled on its page"
+    again = requests.post(address, data={"confirm": "yes"}, headers={"Accept": accept}, timeout=TIMEOUT)
+    assert again.status_code == 409
+    assert again.headers["Content-Type"].startswith(accept)
+
+    smtp.answers.clear()
+    if state == "queued":
+        gate.open()
+    service.wait_for(service.submit(**ask(ckan, q="Chinstrap")), "done")
+    assert not [pid for pid in workers if is_alive(pid)]
+    if state == "running":
+        assert leftovers(service) == []
+    assert job_id not in "".join(mail.text for mail in smtp.mails)
 
 
 def test_a_failed_job_can_be_tried_again(service: Service, ckan: FakeCkan) -> None:

@@ -82,9 +82,9 @@ class JobQueue:
         jobs, total = await self._database(self._table.page, state, offset, limit)
         return [self._with_progress(job) for job in jobs], total
 
-    async def cancel(self, job_id: str) -> None:
+    async def cancel(self, job_id: str, reason: str = "cancelled") -> None:
         """End an unfinished job. Raises NotFoundError, ConflictError."""
-        lease = await self._database(self._table.cancel, job_id, self._clock())
+        lease = await self._database(self._table.cancel, job_id, self._clock(), reason)
         if lease is not None:
             self._supervisor.stop_job(lease)
 

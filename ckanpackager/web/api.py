@@ -113,13 +113,13 @@ class Jobs(PostHandler):
         self.answer({"jobs": jobs, "total": total})
 
 
-class JobAction(PostHandler):
-    """``/jobs/<id>/retry`` and ``/jobs/<id>/cancel``."""
+class Retry(PostHandler):
+    """``/jobs/<id>/retry``."""
 
-    async def post(self, job_id: str, action: str) -> None:
+    async def post(self, job_id: str) -> None:
         """Do it, and answer with the job as it then is."""
         self.form()
-        await {"retry": self.queue.retry, "cancel": self.queue.cancel}[action](job_id)
+        await self.queue.retry(job_id)
         self.answer({"job": await self.queue.view(job_id, private=True)})
 
 
