@@ -28,6 +28,7 @@ types: $(READY)
 
 bench: $(READY)           ## the figures that the README quotes
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.load
 
 $(READY): setup.cfg setup.py
 	@echo "Making a virtual environment in $(VENV) and installing ckanpackager into it ..."

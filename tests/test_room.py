@@ -125,16 +125,18 @@ def test_a_small_disk_is_kept_free_as_long_as_that_can_be(
     (small_disk / "somebody-elses").write_bytes(bytes(3 * MEGABYTE))
     while len(names(service)) > 1:
         pass
+    after = len(service.lines)
     (small_disk / "more").write_bytes(bytes(4 * MEGABYTE))
-    service.wait_for_log("no job is begun or accepted until there is more room: STORE_DIRECTORY")
+    service.wait_for_log("no job is begun or accepted until there is more room: STORE_DIRECTORY", after)
     service.wait_for_log(rf"job {jobs['c']} expired")
     refused = service.post("/package_datastore", email="a@localhost.example", **ask(ckan))
     assert (refused.status_code, refused.json()["error"]) == (503, "UnavailableError")
     assert int(refused.headers["Retry-After"]) > 0
     assert "MIN_FREE_SPACE" in service.post("/status").json()["shortage"]
+    after = len(service.lines)
     (small_disk / "more").unlink()
     (small_disk / "somebody-elses").unlink()
-    service.wait_for_log("there is room again")
+    service.wait_for_log("there is room again", after)
     service.wait_for(service.submit(**ask(ckan)), "done")
     assert service.post("/status").json()["shortage"] is None
 

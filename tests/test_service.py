@@ -1,5 +1,6 @@
 """The main job from end to end: a real service, its workers, a CKAN that listens, a mail server."""
 
+import asyncio
 import contextlib
 import csv
 import io
@@ -12,6 +13,7 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ import openpyxl
 import pytest
 import requests
 
-from ckanpackager import systemd
+from ckanpackager import cli, systemd
+from ckanpackager import service as program
+from ckanpackager.database import DatabaseThread
 from ckanpackager.demo.ckan import PENGUINS, penguins
 from ckanpackager.demo.files import generated_bytes
 from ckanpackager.demo.listener import Response
@@ -613,6 +617,28 @@ def test_systemd_is_told_how_the_service_is(service: Service, tmp_path: Path, ki
         assert service.process.wait(TIMEOUT) == 0
 
 
+def test_systemd_hears_nothing_while_the_database_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        said: list[str] = []
+        monkeypatch.setenv("WATCHDOG_USEC", "2")
+        monkeypatch.setattr(systemd, "notify", said.append)
+        database, hangs = DatabaseThread(), threading.Event()
+        busy = asyncio.create_task(database(hangs.wait))
+        watchdog = asyncio.create_task(program._feed_watchdog(database))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert said == []
+        hangs.set()
+        await busy
+        while not said:
+            await asyncio.sleep(0)
+        assert said[0] == "WATCHDOG=1"
+        watchdog.cancel()
+        await database.close()
+
+    asyncio.run(scene())
+
+
 def test_a_systemd_that_does_not_listen_stops_nothing(service: Service, tmp_path: Path) -> None:
     service.stop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
@@ -783,6 +809,64 @@ def test_no_secret_or_key_is_logged(start_service: StartService, ckan: FakeCkan)
     service.post("/status", secret="a wrong secret")
     for word in ("a-very-private-key", service.settings["SECRET"], "a wrong secret", VISITOR):
         assert word not in service.log
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_nothing_private_is_logged_whatever_goes_wrong(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink, debug: bool
+) -> None:
+    service = start_service(DEBUG=debug, SMTP_PASSWORD="a-very-private-password")
+    key, address = "a-very-private-key", "Some.Visitor+tag@localhost.example"
+
+    def refuse(code: int) -> str:
+        return f"{code} <{address}>: {address.lower()} {address.upper()} unknown, from packager@localhost.example"
+
+    said = f'{{"success": false, "error": {{"message": "{key} is wrong, {address}"}}}}'.encode()
+    ckan.fault(lambda request: Response(403, said, {"Content-Type": "application/json"}))
+    failed = service.submit(**ask(ckan, key=key, email=address))
+    assert "(hidden) is wrong" in service.wait_for(failed, "failed")["error"]
+    for code, seen in ((550, "given up"), (451, "waits")):
+        smtp.answers["RCPT"] = refuse(code)
+        job_id = service.submit(**ask(ckan, email=address, q=f"w{code}"))
+        service.wait_for_log(f"job {job_id}: the mail about it (is )?{seen}")
+    smtp.answers["MAIL"] = refuse(550)
+    job_id = service.submit(**ask(ckan, email=address, q="sender"))
+    service.wait_for_log(f"job {job_id}: the mail about it waits: .* refused the sender")
+    service.post("/package_datastore", **ask(ckan, email="two@localhost.example,three@localhost.example"))
+    service.post("/status", secret="a wrong secret")
+    log = service.log.lower()
+    assert "...@localhost.example" in log
+    for word in (key, service.settings["SECRET"], "a-very-private-password", "a wrong secret"):
+        assert word not in log
+    assert re.findall(r"[\w+.-]*\w@[\w.]+", log) == []
+
+
+def test_the_admin_sees_and_steers_jobs_from_the_command_line(
+    service: Service, ckan: FakeCkan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: str) -> str:
+        status = cli.main(["-D", "-s", SECRET, "-p", service.url, "jobs", *words])
+        out, err = capsys.readouterr()
+        assert (status, err) == (0, "")
+        return str(out)
+
+    ckan.lie(400)
+    job_id = service.submit(**ask(ckan))
+    service.wait_for(job_id, "failed")
+    assert job_id in run("list", "--state", "failed")
+    shown = run("show", job_id)
+    for reason in ("accepted", "given to a fast worker", "Only 344 of 400 rows"):
+        assert re.search(rf"(queued|running|failed) .*{reason}", shown)
+    ckan.behave()
+    gate = ckan.hold(when=a_page)
+    assert "queued" in run("retry", job_id)
+    gate.reached()
+    assert "cancelled" in run("cancel", job_id)
+    assert "cancelled" in run("show", job_id)
+    # One line in the log for each change, and no more.
+    events = service.post(f"/jobs/{job_id}").json()["events"]
+    lines = [line for line in service.lines if f"job {job_id} " in line and " INFO " in line]
+    assert len(lines) == len(events) == 6
 
 
 # ------------------------------------------------------------- large, and elsewhere

@@ -55,23 +55,28 @@ class Room:
         self._looked = now
         in_a_thread = asyncio.get_running_loop().run_in_executor
         try:
-            missing = self._settings.MIN_FREE_SPACE - await in_a_thread(None, free, self._store.folder)
-            if (too_much := max(missing, await self._over_the_cap())) > 0:
-                await self._remove(too_much, now)
+            # Others write too: what is missing is measured anew until it is there, or nothing more can go.
+            while (missing := await self._missing()) > 0 and await self._remove(missing, now):
+                pass
             self._judge(await in_a_thread(None, self._short))
         except OSError as error:
             self._judge(f"{error.filename} cannot be used: {error.strerror or error}.")
 
-    async def _over_the_cap(self) -> int:
+    async def _missing(self) -> int:
+        """So many bytes are too few on the store's disk, or too many in the store."""
+        in_a_thread = asyncio.get_running_loop().run_in_executor
+        too_few = self._settings.MIN_FREE_SPACE - await in_a_thread(None, free, self._store.folder)
         cap = self._settings.MAX_STORE_SIZE
-        return await self._database(self._table.stored) - cap if cap else 0
+        return max(too_few, await self._database(self._table.stored) - cap if cap else 0)
 
-    async def _remove(self, size: int, now: float) -> None:
+    async def _remove(self, size: int, now: float) -> bool:
+        """Make so much room, or as much as can be made. False where nothing can go."""
         names = await self._database(self._table.make_room, size, now, set(+self._lent))
         if names:
             loop = asyncio.get_running_loop()
             removed, freed = await loop.run_in_executor(None, self._store.remove, names)
             log.warning("packages removed to make room: %d, %s", removed, figures.size(freed))
+        return bool(names)
 
     def _short(self) -> str | None:
         """A sentence about the first folder on whose disk too little is free."""

@@ -490,8 +490,10 @@ class JobTable:
         row.package = package
         row.rows_total = package.rows
         row.lease = row.error = row.unavailable_since = None
+        # Made anew, or mailed again, it is still one request.
+        if not row.events.where(EventRow.state == State.BUILT).exists():
+            self._statistics.log_request(job_of(row), now)
         self._change(row, State.BUILT, reason, now)
-        self._statistics.log_request(job_of(row), now)
         MailRow.create(job=row, kind="ready")
 
     def _fail(self, row: JobRow, error: str, now: float) -> None:

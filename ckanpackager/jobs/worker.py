@@ -34,7 +34,7 @@ from ckanpackager.jobs.messages import (
     Started,
     Task,
 )
-from ckanpackager.logs import start_logging
+from ckanpackager.logs import start_logging, without
 from ckanpackager.notify import notify
 from ckanpackager.packager import SlowRequest, package
 from ckanpackager.settings import Settings
@@ -95,7 +95,7 @@ def main(pipe: "connection.Connection[Any, Any]", settings: Settings, task: Task
     if settings.WORKER_MEMORY:
         # What it has written to, and not the addresses it has reserved: those say little.
         resource.setrlimit(resource.RLIMIT_DATA, (settings.WORKER_MEMORY, settings.WORKER_MEMORY))
-    start_logging(settings.DEBUG)
+    start_logging(settings.DEBUG, (settings.SECRET, settings.SMTP_PASSWORD, _key(task)))
     with contextlib.suppress(Stopped), _stoppable():
         reporter = Reporter(pipe)
         reporter.say(Started())
@@ -111,7 +111,7 @@ def _carry_out(task: Task, settings: Settings, reporter: Reporter) -> Message:
             return _send(task, settings)
         return _package(task, settings, reporter)
     except PackagerError as error:
-        return Failed(_words(error))
+        return Failed(_words(error, task))
     except MemoryError:
         log.warning("%s: the memory that it may use (WORKER_MEMORY) is not enough", task.label)
         return Failed("The package needs more memory than the service may use for it (WORKER_MEMORY).")
@@ -140,20 +140,26 @@ def _package(task: PackageTask, settings: Settings, reporter: Reporter) -> Messa
     except SlowRequest as slow:
         return Slow(slow.total)
     except SourceUnavailableError as error:
-        return Delayed(_words(error))
+        return Delayed(_words(error, task))
 
 
 def _send(task: MailTask, settings: Settings) -> Message:
     try:
         notify("mail", settings, task.notice)
     except MailDelayedError as error:
-        return Delayed(_words(error))
+        return Delayed(_words(error, task))
     return Sent()
 
 
-def _words(error: PackagerError) -> str:
+def _words(error: PackagerError, task: Task) -> str:
     """Its message, as far as every database and mail can hold it: some of it are other servers' words."""
-    return str(error).replace("\0", "").encode(errors="replace").decode()[:_MOST_OF_A_MESSAGE]
+    text = without([_key(task)], str(error))
+    return text.replace("\0", "").encode(errors="replace").decode()[:_MOST_OF_A_MESSAGE]
+
+
+def _key(task: Task) -> str:
+    """CKAN's key, if the task has one: it is in nobody's interest that it be repeated."""
+    return task.job.key or "" if isinstance(task, PackageTask) else ""
 
 
 def give_memory_back() -> None:
