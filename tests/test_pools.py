@@ -177,6 +177,8 @@ def test_a_job_that_stands_still_is_stopped_and_one_that_goes_on_is_not(stage: C
         stage.now += 599
         gates[0].open()
         await stage.until(lambda: any(run.progress.rows for run in stage.running()))
+        await asyncio.to_thread(stage.ckan.wait_for, 1, page_from(9))
+        await stage.tick()
         stage.now += 599
         await stage.tick()
         (run,) = stage.running()
