@@ -29,6 +29,7 @@ types: $(READY)
 bench: $(READY)           ## the figures that the README quotes
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.dwca
+	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.dump 2.12.0 2.11.6
 
 $(READY): setup.cfg setup.py

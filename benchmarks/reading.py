@@ -47,6 +47,8 @@ class Silence:
 
     def progress(self, rows: int, size: int) -> None: ...
 
+    def alive(self) -> None: ...
+
 
 def as_the_worker_does(job: Job, folder: str) -> None:
     give_memory_back()

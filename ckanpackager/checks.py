@@ -56,6 +56,17 @@ def whole(least: int, most: int) -> Callable[[Any], int]:
     return check
 
 
+def zero_or(least: int) -> Callable[[Any], int]:
+    """A number of bytes, or 0 for no limit."""
+
+    def check(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or (value != 0 and value < least):
+            raise Unfit(f"must be 0 or a whole number of bytes, at least {least}, not {_short(value)}")
+        return int(value)
+
+    return check
+
+
 def cache_time(value: Any) -> int:
     # By the manual it "will always be at least 1s": the retired service took 0 as that.
     return max(1, whole(0, CENTURY)(value))

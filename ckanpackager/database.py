@@ -17,7 +17,10 @@ from playhouse.migrate import SchemaMigrator, migrate
 
 from ckanpackager.errors import SettingsError
 
-SCHEMA_VERSION = 1
+# 1: the tables of 1.0 before its release.
+# 2: packages have a report and an index of what is still there; request_keys; jobs by cache_key and state.
+SCHEMA_VERSION = 2
+_DROPPED_INDEXES = ("jobrow_cache_key",)
 
 # What a database raises that cannot be used now, and perhaps later.
 UNUSABLE = (peewee.OperationalError, peewee.InterfaceError)
@@ -81,8 +84,9 @@ class Schema(peewee.Model):
 def open_database(url: str, models: Sequence[type[peewee.Model]]) -> peewee.Database:
     """Open the database at ``url``, with the tables of ``models`` made or completed, and bind them to it.
 
-    Tables that an older installation made keep their rows and gain the columns they lack. Raises
-    SettingsError where the database cannot be opened, or was written by a newer version.
+    Tables that an older installation made, or the retired service, keep their rows and gain the columns
+    and indexes they lack, in one transaction. Raises SettingsError where the database cannot be opened, or
+    was written by a newer version.
     """
     is_sqlite = urlsplit(url).scheme.startswith("sqlite")
     arguments: dict[str, Any] = {"pragmas": _SQLITE_PRAGMAS} if is_sqlite else {}
@@ -92,28 +96,36 @@ def open_database(url: str, models: Sequence[type[peewee.Model]]) -> peewee.Data
         database.connect()
         with database.atomic():
             database.create_tables([Schema])
-            _check_version()
+            _refuse_newer()
             for model in models:
                 _complete(database, model)
             database.create_tables(models)
+            for index in _DROPPED_INDEXES:
+                database.execute_sql(f"DROP INDEX IF EXISTS {index}")
+            _mark()
     except (peewee.PeeweeException, RuntimeError, ImportError, KeyError) as error:
         raise SettingsError(f"STATS_DB: the database cannot be opened: {error}.") from error
     return database
 
 
-def _check_version() -> None:
+def _refuse_newer() -> None:
+    """What a newer version has written, this one might not understand, and would not keep up."""
     found = Schema.select().first()
-    if found is None:
-        Schema.create(version=SCHEMA_VERSION)
-    elif found.version > SCHEMA_VERSION:
+    if found is not None and found.version > SCHEMA_VERSION:
         raise SettingsError(
             f"STATS_DB was written by a newer ckanpackager (schema {found.version}, "
             f"this one knows {SCHEMA_VERSION}): install that version or a newer one."
         )
 
 
+def _mark() -> None:
+    """Write down that the tables are now those of this version."""
+    if not Schema.update(version=SCHEMA_VERSION).execute():
+        Schema.create(version=SCHEMA_VERSION)
+
+
 def _complete(database: peewee.Database, model: type[peewee.Model]) -> None:
-    """Add the columns that an older installation's table lacks."""
+    """Add the columns that an older installation's table lacks. They are all ones that may be NULL."""
     table = model._meta.table_name
     if not database.table_exists(table):
         return

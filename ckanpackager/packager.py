@@ -41,6 +41,9 @@ class Report(Protocol):
     def progress(self, rows: int, size: int) -> None:
         """So many rows and bytes have come since the start."""
 
+    def alive(self) -> None:
+        """Nothing has come, but the source is being asked once more. May be called from any thread."""
+
 
 def package(
     job: Job, store: Store, token: str, settings: Settings, report: Report, rows_at_most: int | None = None
@@ -95,7 +98,8 @@ def _make(
 
     Where what came was not whole, it is begun again: the rows may have been changing just then.
     """
-    with closing(Client(settings.CONNECT_TIMEOUT, settings.READ_TIMEOUT, slots=slots)) as client:
+    timeouts = settings.CONNECT_TIMEOUT, settings.READ_TIMEOUT
+    with closing(Client(*timeouts, slots=slots, alive=report.alive)) as client:
         for left in reversed(range(_TRIES)):
             try:
                 with open_archive(draft.path, draft.scratch, settings.ZIP_COMMAND) as archive:
@@ -138,6 +142,9 @@ def _pack_file(
         for chunk in source.chunks():
             member.write(chunk)
             report.progress(0, source.bytes_read)
+        # Not every host says beforehand how much there is.
+        report.planned(None, source.bytes_read)
+        report.progress(0, source.bytes_read)
     source.prove_complete()
     return f"{source.name}.zip", None
 
@@ -155,3 +162,6 @@ class _Progress:
 
     def progress(self, rows: int, size: int) -> None:
         self.callback(rows or size, self.total)
+
+    def alive(self) -> None:
+        pass

@@ -59,7 +59,7 @@ def main() -> int:
     docopt.docopt(__doc__, version=__version__)
     try:
         settings = Settings.from_environment()
-        start_logging(settings.DEBUG)
+        start_logging(settings.DEBUG, (settings.SECRET, settings.SMTP_PASSWORD))
         asyncio.run(serve(settings))
     except PackagerError as error:
         print(f"ckanpackager-service: {error}", file=sys.stderr)  # noqa: T201 - there may be no log yet

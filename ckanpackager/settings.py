@@ -182,6 +182,19 @@ class Settings:
         "The seconds for which a finished package can be downloaded, after which it is removed; not less "
         "than CACHE_TIME. 604800 is a week.",
     )
+    MIN_FREE_SPACE: int = _setting(
+        200_000_000,
+        checks.whole(0, 2**63 - 1),
+        "The bytes that are to be free on the disks of STORE_DIRECTORY, TEMP_DIRECTORY and STATS_DB. Where "
+        "there are fewer, packages that nobody needs any more are removed, the one announced longest ago "
+        "first; where that does not help, nothing is begun and nothing accepted until there is more room.",
+    )
+    MAX_STORE_SIZE: int = _setting(
+        0,
+        checks.whole(0, 2**63 - 1),
+        "The bytes that all finished packages may have together; beyond that they are removed as for "
+        "MIN_FREE_SPACE. It should be many times the size of the largest. 0 sets no limit.",
+    )
     ZIP_COMMAND: str | None = _setting(
         None,
         checks.none_or(checks.zip_command),
@@ -211,10 +224,37 @@ class Settings:
     )
     FAST_WORKERS: int = _setting(2, checks.whole(1, 64), "How many fast requests are worked on at once.")
     SLOW_WORKERS: int = _setting(1, checks.whole(1, 64), "How many slow requests are worked on at once.")
+    QUEUE_LENGTH: int = _setting(
+        10_000,
+        checks.whole(0, 2**31 - 1),
+        "How many requests may be accepted and not finished; beyond that, further ones are refused for the "
+        "time being. 0 sets no bound.",
+    )
     MAX_ATTEMPTS: int = _setting(
         3,
         checks.whole(1, 100),
         "A request has failed when the process that makes its package died so often.",
+    )
+    FAST_TIMEOUT: int = _setting(
+        2 * 60 * 60,
+        checks.whole(1, CENTURY),
+        "The seconds that a fast worker may take for a request; then it is stopped, which counts as one of "
+        "the MAX_ATTEMPTS.",
+    )
+    SLOW_TIMEOUT: int = _setting(DAY, checks.whole(1, CENTURY), "The same for a slow worker.")
+    FAST_STALL_TIMEOUT: int = _setting(
+        600,
+        checks.whole(1, CENTURY),
+        "The seconds that a fast worker may go without a further row or byte. Asking again a source that did "
+        "not answer is no standstill, and neither is packing what has come. It should be some minutes more "
+        "than READ_TIMEOUT. What is slower than a megabyte in this time is given up too.",
+    )
+    SLOW_STALL_TIMEOUT: int = _setting(1200, checks.whole(1, CENTURY), "The same for a slow worker.")
+    WORKER_MEMORY: int = _setting(
+        0,
+        checks.zero_or(100_000_000),
+        "The bytes of memory that a worker may use, at least 100000000; a request that needs more fails. 0 "
+        "sets no limit. A worker needs about 60 MB, however large the resource, and more for large pages.",
     )
     SOURCE_RETRY_TIME: int = _setting(
         6 * 60 * 60,
@@ -460,6 +500,12 @@ class Settings:
             notes.append(f"SMTP_PASSWORD goes to {self.SMTP_HOST} unencrypted: set SMTP_SECURITY.")
         if Path(self.STORE_DIRECTORY).is_relative_to("/tmp"):  # noqa: S108 - only compared
             notes.append("STORE_DIRECTORY is under /tmp, which most systems empty: links die with it.")
+        for pool in ("FAST", "SLOW"):
+            if getattr(self, f"{pool}_STALL_TIMEOUT") <= self.CONNECT_TIMEOUT + self.READ_TIMEOUT:
+                notes.append(
+                    f"{pool}_STALL_TIMEOUT is not more than CONNECT_TIMEOUT and READ_TIMEOUT together: "
+                    "a source that answers late is taken for a standstill."
+                )
         if "KEEP_TIME" not in self.given and self.KEEP_TIME == self.CACHE_TIME:
             notes.append(f"KEEP_TIME is {self.KEEP_TIME} seconds, since CACHE_TIME is.")
         return notes

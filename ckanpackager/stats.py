@@ -53,6 +53,7 @@ class Statistics:
     def __init__(self, anonymize: bool, secret: str) -> None:
         self._key = hashlib.sha256(b"ckanpackager e-mail statistics\0" + secret.encode()).digest()
         self._anonymize = anonymize
+        self._counted = self._last = 0
 
     def address(self, email: str) -> str:
         """The address as it is stored: itself, or its keyed hash, equal for one address in any case."""
@@ -77,8 +78,15 @@ class Statistics:
         )
 
     def processed(self) -> int:
-        """How many packages have been made."""
-        return int(Request.select().count())
+        """How many packages have been made.
+
+        Rows are only ever added, so those that have been counted once are not counted again.
+        """
+        new = Request.select(peewee.fn.COUNT(Request.id), peewee.fn.MAX(Request.id))
+        count, last = new.where(Request.id > self._last).scalar(as_tuple=True)
+        self._counted += count
+        self._last = last or self._last
+        return int(self._counted)
 
     def totals(self, resource_id: str | None = None) -> dict[str, dict[str, int]]:
         """By resource id, and by ``*`` for all: how many different addresses, requests and errors."""

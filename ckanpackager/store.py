@@ -38,7 +38,8 @@ class Package:
     """A finished package.
 
     ``file_name`` is what a visitor should save it as, ``size`` is in bytes, ``sha256`` of the whole file in
-    hexadecimal; ``rows`` is None where there are none to count.
+    hexadecimal; ``rows`` is None where there are none to count. ``report`` is what a visitor should know
+    about how it was made, in plain text.
     """
 
     zip_file_name: str
@@ -46,6 +47,7 @@ class Package:
     size: int
     sha256: str
     rows: int | None
+    report: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """This package as JSON's own types."""
@@ -160,7 +162,9 @@ class Draft:
     path: Path
     scratch: Path
 
-    def publish(self, zip_file_name: str, file_name: str, rows: int | None) -> Package:
+    def publish(
+        self, zip_file_name: str, file_name: str, rows: int | None, report: str | None = None
+    ) -> Package:
         """Give the finished ZIP its name, once its bytes are safely on the disk."""
         with open(self.path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -168,7 +172,7 @@ class Draft:
             size = file.seek(0, os.SEEK_END)
         os.rename(self.path, self.folder / zip_file_name)
         _sync_folder(self.folder)
-        return Package(zip_file_name, file_name, size, sha256, rows)
+        return Package(zip_file_name, file_name, size, sha256, rows, report)
 
 
 def _sync_folder(folder: Path) -> None:

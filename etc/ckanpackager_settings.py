@@ -56,6 +56,15 @@ CACHE_TIME = 86400
 # CACHE_TIME. 604800 is a week.
 KEEP_TIME = 604800
 
+# The bytes that are to be free on the disks of STORE_DIRECTORY, TEMP_DIRECTORY and STATS_DB. Where there are
+# fewer, packages that nobody needs any more are removed, the one announced longest ago first; where that
+# does not help, nothing is begun and nothing accepted until there is more room.
+MIN_FREE_SPACE = 200000000
+
+# The bytes that all finished packages may have together; beyond that they are removed as for MIN_FREE_SPACE.
+# It should be many times the size of the largest. 0 sets no limit.
+MAX_STORE_SIZE = 0
+
 # A command that packs, run once for each file, such as '/usr/bin/zip -j {output} {input}'. {input} is
 # replaced by the path of the file, and {output} by that of the ZIP; they need no quotes. None means that the
 # service packs by itself, which is quicker.
@@ -80,8 +89,31 @@ FAST_WORKERS = 2
 # How many slow requests are worked on at once.
 SLOW_WORKERS = 1
 
+# How many requests may be accepted and not finished; beyond that, further ones are refused for the time
+# being. 0 sets no bound.
+QUEUE_LENGTH = 10000
+
 # A request has failed when the process that makes its package died so often.
 MAX_ATTEMPTS = 3
+
+# The seconds that a fast worker may take for a request; then it is stopped, which counts as one of the
+# MAX_ATTEMPTS.
+FAST_TIMEOUT = 7200
+
+# The same for a slow worker.
+SLOW_TIMEOUT = 86400
+
+# The seconds that a fast worker may go without a further row or byte. Asking again a source that did not
+# answer is no standstill, and neither is packing what has come. It should be some minutes more than
+# READ_TIMEOUT. What is slower than a megabyte in this time is given up too.
+FAST_STALL_TIMEOUT = 600
+
+# The same for a slow worker.
+SLOW_STALL_TIMEOUT = 1200
+
+# The bytes of memory that a worker may use, at least 100000000; a request that needs more fails. 0 sets no
+# limit. A worker needs about 60 MB, however large the resource, and more for large pages.
+WORKER_MEMORY = 0
 
 # The seconds for which a request is tried again while CKAN, or a file's host, cannot be reached; 21600 is
 # six hours.

@@ -14,12 +14,17 @@ import pytest
 
 from ckanpackager.database import DatabaseThread
 from ckanpackager.demo.ckan import PENGUINS
+from ckanpackager.demo.listener import Response
+from ckanpackager.form import Form
+from ckanpackager.job import Job
 from ckanpackager.jobs import pools
 from ckanpackager.jobs.messages import Progress
-from ckanpackager.jobs.pools import FAST, MAIL, Supervisor, WorkersCannotStartError
+from ckanpackager.jobs.pools import FAST, MAIL, SLOW, Supervisor, WorkersCannotStartError
 from ckanpackager.jobs.queue import JobQueue, eta
 from ckanpackager.jobs.worker import Reporter
-from tests.fake_ckan import FakeCkan, a_page
+from tests.fake_ckan import FakeCkan, a_page, page_from
+from tests.services import is_alive
+from tests.sinks import HANG, Sink
 from tests.test_table import Bench
 
 Step = Callable[["Stage"], Awaitable[None]]
@@ -29,7 +34,7 @@ class Stage:
     """A supervisor whose time stands still unless it is told."""
 
     def __init__(self, folder: Path, ckan: FakeCkan, **settings: Any) -> None:
-        self.bench = Bench(folder, SMTP_HOST="127.0.0.1", SMTP_PORT=9, **settings)
+        self.bench = Bench(folder, **{"SMTP_HOST": "127.0.0.1", "SMTP_PORT": 9, **settings})
         self.ckan = ckan
         self.now = 1000.0
         self.database = DatabaseThread()
@@ -125,6 +130,147 @@ def test_a_worker_that_ignores_being_stopped_is_killed(stage: Callable[..., None
         assert stage.bench.state(job_id) == "queued"
 
     stage(scene)
+
+
+def stops(stage: Stage, job_id: str) -> list[str]:
+    """Why the job waits again, each time that it does."""
+    return [e["reason"] for e in stage.bench.table.events(job_id) if e["state"] == "queued"][1:]
+
+
+def deaths(stage: Stage, job_id: str) -> int:
+    return int(stage.bench.table.view(job_id, private=True)["attempts"])
+
+
+@pytest.mark.parametrize("pool", [FAST, SLOW])
+def test_a_job_that_takes_too_long_is_stopped_and_given_up_at_last(
+    stage: Callable[..., None], pool: str
+) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.ckan.hold(times=None, when=a_page)
+        job_id = stage.accept(**({"limit": 5000} if pool == SLOW else {}))
+        for attempt in (1, 2):
+            await stage.until(lambda: any(run.progress.rows_total for run in stage.running(pool)))
+            stage.now += 99
+            await stage.tick()
+            assert stage.running(pool)[0].stopping is None
+            stage.now += 1
+            await stage.until(lambda attempt=attempt: deaths(stage, job_id) == attempt)  # type: ignore[misc]
+        how = f"stopped, not done after 100 seconds ({pool.upper()}_TIMEOUT)"
+        assert stops(stage, job_id) == [f"its worker died ({how})"]
+        job = stage.bench.table.view(job_id)
+        assert (job["state"], job["error"]) == (
+            "failed",
+            f"The process that made the package died 2 times, last {how}.",
+        )
+        drafts = list((stage.bench.store.folder / ".drafts").iterdir())
+        assert drafts + list(stage.bench.store.scratch.iterdir()) == []
+
+    other = {FAST: "SLOW", SLOW: "FAST"}[pool]
+    stage(scene, MAX_ATTEMPTS=2, **{f"{pool.upper()}_TIMEOUT": 100, f"{other}_TIMEOUT": 99})
+
+
+def test_a_job_that_stands_still_is_stopped_and_one_that_goes_on_is_not(stage: Callable[..., None]) -> None:
+    async def scene(stage: Stage) -> None:
+        gates = [stage.ckan.hold(when=page_from(offset)) for offset in (0, 9)]
+        job_id = stage.accept(sort="Island")
+        await stage.until(lambda: any(run.progress.rows_total for run in stage.running()))
+        stage.now += 599
+        gates[0].open()
+        await stage.until(lambda: any(run.progress.rows for run in stage.running()))
+        await asyncio.to_thread(stage.ckan.wait_for, 1, page_from(9))
+        await stage.tick()
+        stage.now += 599
+        await stage.tick()
+        (run,) = stage.running()
+        assert run.stopping is None
+        stage.now += 1
+        await stage.tick()
+        assert run.stopping is not None
+        await stage.until(lambda: deaths(stage, job_id) == 1)
+        assert stops(stage, job_id) == [
+            "its worker died (stopped after 600 seconds without progress (FAST_STALL_TIMEOUT))"
+        ]
+
+    stage(scene, PAGES_AT_ONCE=1, PAGE_SIZE=10)
+
+
+def test_patience_with_a_source_is_no_standstill(stage: Callable[..., None]) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.ckan.status(503, when=a_page)
+        stage.ckan.hold(when=a_page)
+        stage.accept()
+        await stage.until(lambda: any(run.progress.rows_total for run in stage.running()))
+        (run,) = stage.running()
+        await asyncio.to_thread(stage.ckan.wait_for, 1, a_page)
+        stage.now += 599
+        before = run.alive
+        await asyncio.to_thread(stage.ckan.wait_for, 2, a_page)
+        await stage.until(lambda: run.alive > before)
+        stage.now += 599
+        await stage.tick()
+        assert run.stopping is None
+
+    stage(scene, PAGES_AT_ONCE=1)
+
+
+@pytest.mark.parametrize("what", ["rows", "a file"])
+def test_packing_what_has_come_is_no_standstill(
+    stage: Callable[..., None], tmp_path: Path, what: str
+) -> None:
+    async def scene(stage: Stage) -> None:
+        if what == "rows":
+            job_id = stage.accept()
+        else:
+            stage.ckan.fault(lambda request: Response(200, iter([b"of unknown length"])))
+            url = f"{stage.ckan.url}/file"
+            form = {"resource_id": "r", "email": "a@localhost.example", "resource_url": url}
+            job_id = stage.bench.table.accept(Job.from_form("package_url", Form(form)), stage.now)
+        await stage.tick()
+        command = int(await asyncio.to_thread(fifo.read_text))
+        await stage.until(lambda: stage.running()[0].progress.has_all)
+        stage.now += 6000
+        await stage.tick()
+        assert stage.running()[0].stopping is None
+        stage.now += 1200
+        await stage.until(lambda: deaths(stage, job_id) == 1)
+        assert not is_alive(command)
+        assert "FAST_TIMEOUT" in stops(stage, job_id)[0]
+
+    os.mkfifo(fifo := tmp_path / "fifo")
+    stage(scene, ZIP_COMMAND=f"/bin/sh -c 'echo $$ > {fifo}; exec sleep 60' sh {{output}} {{input}}")
+
+
+def test_a_mail_server_that_dawdles_for_ever_does_not_keep_a_place(
+    stage: Callable[..., None], smtp: Sink
+) -> None:
+    async def scene(stage: Stage) -> None:
+        smtp.answers["RCPT"] = HANG
+        job_id = stage.accept(limit=1)
+        await stage.until(lambda: bool(stage.running(MAIL)))
+        await stage.until(lambda: stage.running(MAIL)[0].is_up)
+        stage.now += 20 * 30
+        await stage.until(lambda: not stage.running(MAIL))
+        (mail,) = stage.bench.table.view(job_id, private=True)["mails"]
+        assert mail == {
+            "kind": "ready",
+            "state": "waiting",
+            "error": "the process that sent it was stopped, not done after 600 seconds (SMTP_TIMEOUT)",
+        }
+
+    stage(scene, SMTP_PORT=smtp.port)
+
+
+def test_a_job_that_needs_more_memory_than_it_may_fails_alone(stage: Callable[..., None]) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.ckan.nonsense(b" " * 200_000_000)
+        job_id = stage.accept()
+        await stage.until(lambda: stage.bench.state(job_id) == "failed")
+        error = "The package needs more memory than the service may use for it (WORKER_MEMORY)."
+        assert stage.bench.table.view(job_id)["error"] == error
+        other = stage.accept(format="xlsx")
+        await stage.until(lambda: stage.bench.state(other) == "built")
+
+    stage(scene, WORKER_MEMORY=100_000_000)
 
 
 def test_pages_that_are_still_awaited_do_not_hold_up_a_stop(stage: Callable[..., None]) -> None:

@@ -1,5 +1,7 @@
 """The main job from end to end: a real service, its workers, a CKAN that listens, a mail server."""
 
+import asyncio
+import contextlib
 import csv
 import io
 import json
@@ -8,24 +10,29 @@ import re
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import openpyxl
 import pytest
 import requests
 
-from ckanpackager import systemd
+from ckanpackager import cli, systemd
+from ckanpackager import service as program
+from ckanpackager.database import DatabaseThread
 from ckanpackager.demo.ckan import PENGUINS, penguins
 from ckanpackager.demo.files import generated_bytes
 from ckanpackager.demo.listener import Response
 from ckanpackager.demo.table import Resource
 from tests.conftest import StartService
 from tests.fake_ckan import FakeCkan, a_page, page_from
-from tests.services import TIMEOUT, Service, children, is_alive
+from tests.services import SECRET, TIMEOUT, Service, children, is_alive
 from tests.sinks import DROP, Sink
 
 VISITOR = "visitor@localhost.example"
@@ -258,10 +265,68 @@ def test_the_same_request_again_is_answered_from_the_store(
     assert link(smtp, 3) != link(smtp, 1)
 
 
+def test_who_asks_twice_gets_one_package_and_one_mail(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
+    gate = ckan.hold(when=a_page)
+    first = service.submit(**ask(ckan))
+    again = service.submit(**ask(ckan))
+    other = service.submit(**ask(ckan, email="other@localhost.example"))
+    assert again == first != other
+    gate.open()
+    for job_id in (first, other):
+        service.wait_for(job_id, "done")
+    mails = smtp.wait_for(2)
+    assert sorted(mail.recipients[0] for mail in mails) == ["other@localhost.example", VISITOR]
+    assert link(smtp, 1) == link(smtp, 2)
+    assert len(list(service.store.glob("*.zip"))) == 1
+    assert service.post("/jobs").json()["total"] == 2
+    assert service.submit(**ask(ckan)) != first  # that one is finished
+
+
+def test_a_request_that_is_sent_again_with_its_key_is_the_same_job(service: Service, ckan: FakeCkan) -> None:
+    def post(key: str, **parameters: Any) -> requests.Response:
+        return requests.post(
+            f"{service.url}/package_datastore",
+            data={"secret": SECRET, "email": VISITOR, **ask(ckan, **parameters)},
+            headers={"Idempotency-Key": key},
+            timeout=TIMEOUT,
+        )
+
+    first = post("k-1").json()
+    service.wait_for(first["job_id"], "done")
+    assert post("k-1").json() == first
+    service.kill()
+    service.start()
+    assert post("k-1").json()["job_id"] == first["job_id"]
+    other = post("k-1", q="x")
+    assert (other.status_code, other.json()["error"]) == (409, "ConflictError")
+    assert "Idempotency-Key was used for another request" in other.json()["message"]
+    assert post("k-2").json()["job_id"] != first["job_id"]
+    for key in ("", "ä", "x" * 256):
+        refused = post(key.encode("latin-1"))  # type: ignore[arg-type]
+        assert (refused.status_code, refused.json()["error"]) == (400, "BadRequestError")
+        assert "Idempotency-Key" in refused.json()["message"]
+
+
+def test_what_is_more_than_the_queue_holds_is_refused(start_service: StartService, ckan: FakeCkan) -> None:
+    service = start_service(QUEUE_LENGTH=2)
+    gate = ckan.hold(times=None, when=a_page)
+    jobs = [service.submit(**ask(ckan, q=word)) for word in ("Adelie", "Gentoo")]
+    refused = service.post("/package_datastore", email=VISITOR, **ask(ckan))
+    assert (refused.status_code, refused.json()["error"]) == (503, "UnavailableError")
+    assert "more requests than it can take" in refused.json()["message"]
+    assert int(refused.headers["Retry-After"]) > 0
+    assert service.submit(**ask(ckan, q="Gentoo")) == jobs[1]  # nothing more to do for that
+    gate.open()
+    ckan.behave()
+    for job_id in jobs:
+        service.wait_for(job_id, "done")
+    service.wait_for(service.submit(**ask(ckan)), "done")
+
+
 def test_the_visitors_page_says_how_far_it_is(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
     gate = ckan.hold(when=a_page)
     first = service.submit(**ask(ckan))
-    second = service.submit(**ask(ckan))
+    second = service.submit(**ask(ckan, email="other@localhost.example"))
     gate.reached()
     while service.job(first)["rows_total"] is None:
         pass
@@ -275,7 +340,7 @@ def test_the_visitors_page_says_how_far_it_is(service: Service, ckan: FakeCkan, 
     link = f'href="{service.job(second)["download_url"]}"'
     assert link in visit(service, second, "Your package is ready", refreshes=False)
     smtp.answers.clear()
-    third = service.submit(**ask(ckan))
+    third = service.submit(**ask(ckan, email="third@localhost.example"))
     service.wait_for(third, "done")
     visit(service, third, "Your package is ready", refreshes=False)
     service.post("/clear_caches")
@@ -285,6 +350,17 @@ def test_the_visitors_page_says_how_far_it_is(service: Service, ckan: FakeCkan, 
     assert "Resource &quot;nope&quot; was not found" in visit(
         service, failed, "Your package could not be made", refreshes=False
     )
+
+
+def test_what_is_worth_knowing_about_a_package_is_on_its_page(service: Service, ckan: FakeCkan) -> None:
+    job_id = service.submit(**ask(ckan))
+    service.wait_for(job_id, "done")
+    with contextlib.closing(sqlite3.connect(service.folder / "stats.db")) as database:
+        database.execute("UPDATE packages SET report = '2 rows <b>without</b> date\nand more'")
+        database.commit()
+    assert service.job(job_id)["report"] == "2 rows <b>without</b> date\nand more"
+    page = visit(service, job_id, "Your package is ready", refreshes=False)
+    assert "2 rows &lt;b&gt;without&lt;/b&gt; date\nand more" in page
 
 
 def visit(service: Service, job_id: str, headline: str, *, refreshes: bool) -> str:
@@ -370,6 +446,22 @@ def test_a_killed_worker_costs_no_job(service: Service, ckan: FakeCkan, smtp: Si
     assert len(rows(link(smtp))) == 345
     assert len(smtp.mails) == 1
     assert leftovers(service) == []
+
+
+def test_a_job_that_stands_still_is_begun_anew_and_leaves_nothing(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink
+) -> None:
+    service = start_service(FAST_STALL_TIMEOUT=1)
+    service.wait_for_log("FAST_STALL_TIMEOUT is not more than CONNECT_TIMEOUT and READ_TIMEOUT")
+    gate = ckan.hold(when=a_page)
+    job_id = service.submit(**ask(ckan))
+    gate.reached()
+    (worker,) = service.worker_pids()
+    service.wait_for_log(rf"job {job_id} queued: its worker died \(stopped after 1 seconds without progress")
+    assert not is_alive(worker)
+    assert service.wait_for(job_id, "done")["rows_done"] == 344
+    assert leftovers(service) == []
+    assert len(smtp.wait_for(1)) == 1
 
 
 def test_a_job_that_kills_its_worker_is_given_up(
@@ -525,6 +617,28 @@ def test_systemd_is_told_how_the_service_is(service: Service, tmp_path: Path, ki
         assert service.process.wait(TIMEOUT) == 0
 
 
+def test_systemd_hears_nothing_while_the_database_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        said: list[str] = []
+        monkeypatch.setenv("WATCHDOG_USEC", "2")
+        monkeypatch.setattr(systemd, "notify", said.append)
+        database, hangs = DatabaseThread(), threading.Event()
+        busy = asyncio.create_task(database(hangs.wait))
+        watchdog = asyncio.create_task(program._feed_watchdog(database))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert said == []
+        hangs.set()
+        await busy
+        while not said:
+            await asyncio.sleep(0)
+        assert said[0] == "WATCHDOG=1"
+        watchdog.cancel()
+        await database.close()
+
+    asyncio.run(scene())
+
+
 def test_a_systemd_that_does_not_listen_stops_nothing(service: Service, tmp_path: Path) -> None:
     service.stop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
@@ -574,6 +688,68 @@ def test_a_running_job_can_be_cancelled(service: Service, ckan: FakeCkan, smtp: 
     assert leftovers(service) == []
     assert service.post(f"/jobs/{job_id}/cancel").status_code == 409
     assert service.post("/status").json()["queue_length"] == 0
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+@pytest.mark.parametrize("state", ["queued", "running", "built"])
+def test_a_visitor_can_cancel_from_the_page_and_nothing_is_left(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink, state: str, accept: str
+) -> None:
+    service = start_service(FAST_WORKERS=1)
+    first = service.submit(**ask(ckan, q="Gentoo"))
+    service.wait_for(first, "done")
+    if state == "built":
+        smtp.answers["CONNECT"] = DROP
+        job_id = service.submit(**ask(ckan))
+        service.wait_for_log("mail about it waits")
+    else:
+        gate = ckan.hold(when=a_page)
+        running = service.submit(**ask(ckan))
+        gate.reached()
+        job_id = running if state == "running" else service.submit(**ask(ckan, q="Adelie"))
+    workers = service.worker_pids() if state == "running" else []
+    assert len(workers) == (state == "running")
+    page = requests.get(f"{service.url}/jobs/{job_id}", headers={"Accept": "text/html"}, timeout=TIMEOUT)
+    action = re.search(
+        r'<form method="post" action="(\S+)"><input type="hidden" name="confirm" value="yes">', page.text
+    )
+    assert action is not None
+    address = urljoin(page.url, action[1])
+    # A program that follows every link does no harm, nor one that posts nothing.
+    assert requests.get(address, timeout=TIMEOUT).status_code == 405
+    assert requests.head(address, timeout=TIMEOUT).status_code == 405
+    assert requests.post(address, timeout=TIMEOUT).status_code == 401
+    assert (
+        requests.post(address, data={"confirm": "yes", "secret": "wrong"}, timeout=TIMEOUT).status_code == 401
+    )
+    assert service.job(job_id)["state"] == state
+
+    done = requests.post(address, data={"confirm": "yes"}, headers={"Accept": accept}, timeout=TIMEOUT)
+    assert done.status_code == 200
+    if accept == "text/html":
+        assert (done.url, done.history[0].status_code) == (page.url, 303)
+        assert "<h1>Your package was cancelled</h1>" in done.text
+        assert "<form" not in done.text
+    else:
+        assert done.json()["job"] == service.job(job_id)
+        assert "email" not in done.json()["job"]
+    assert service.job(job_id)["state"] == "cancelled"
+    assert service.job(job_id)["download_url"] is None
+    shown = service.post(f"/jobs/{job_id}").json()
+    assert shown["job"]["mails"] == []
+    assert shown["events"][-1]["reason"] == "cancelled on its page"
+    again = requests.post(address, data={"confirm": "yes"}, headers={"Accept": accept}, timeout=TIMEOUT)
+    assert again.status_code == 409
+    assert again.headers["Content-Type"].startswith(accept)
+
+    smtp.answers.clear()
+    if state == "queued":
+        gate.open()
+    service.wait_for(service.submit(**ask(ckan, q="Chinstrap")), "done")
+    assert not [pid for pid in workers if is_alive(pid)]
+    if state == "running":
+        assert leftovers(service) == []
+    assert job_id not in "".join(mail.text for mail in smtp.mails)
 
 
 def test_a_failed_job_can_be_tried_again(service: Service, ckan: FakeCkan) -> None:
@@ -633,6 +809,64 @@ def test_no_secret_or_key_is_logged(start_service: StartService, ckan: FakeCkan)
     service.post("/status", secret="a wrong secret")
     for word in ("a-very-private-key", service.settings["SECRET"], "a wrong secret", VISITOR):
         assert word not in service.log
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_nothing_private_is_logged_whatever_goes_wrong(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink, debug: bool
+) -> None:
+    service = start_service(DEBUG=debug, SMTP_PASSWORD="a-very-private-password")
+    key, address = "a-very-private-key", "Some.Visitor+tag@localhost.example"
+
+    def refuse(code: int) -> str:
+        return f"{code} <{address}>: {address.lower()} {address.upper()} unknown, from packager@localhost.example"
+
+    said = f'{{"success": false, "error": {{"message": "{key} is wrong, {address}"}}}}'.encode()
+    ckan.fault(lambda request: Response(403, said, {"Content-Type": "application/json"}))
+    failed = service.submit(**ask(ckan, key=key, email=address))
+    assert "(hidden) is wrong" in service.wait_for(failed, "failed")["error"]
+    for code, seen in ((550, "given up"), (451, "waits")):
+        smtp.answers["RCPT"] = refuse(code)
+        job_id = service.submit(**ask(ckan, email=address, q=f"w{code}"))
+        service.wait_for_log(f"job {job_id}: the mail about it (is )?{seen}")
+    smtp.answers["MAIL"] = refuse(550)
+    job_id = service.submit(**ask(ckan, email=address, q="sender"))
+    service.wait_for_log(f"job {job_id}: the mail about it waits: .* refused the sender")
+    service.post("/package_datastore", **ask(ckan, email="two@localhost.example,three@localhost.example"))
+    service.post("/status", secret="a wrong secret")
+    log = service.log.lower()
+    assert "...@localhost.example" in log
+    for word in (key, service.settings["SECRET"], "a-very-private-password", "a wrong secret"):
+        assert word not in log
+    assert re.findall(r"[\w+.-]*\w@[\w.]+", log) == []
+
+
+def test_the_admin_sees_and_steers_jobs_from_the_command_line(
+    service: Service, ckan: FakeCkan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: str) -> str:
+        status = cli.main(["-D", "-s", SECRET, "-p", service.url, "jobs", *words])
+        out, err = capsys.readouterr()
+        assert (status, err) == (0, "")
+        return str(out)
+
+    ckan.lie(400)
+    job_id = service.submit(**ask(ckan))
+    service.wait_for(job_id, "failed")
+    assert job_id in run("list", "--state", "failed")
+    shown = run("show", job_id)
+    for reason in ("accepted", "given to a fast worker", "Only 344 of 400 rows"):
+        assert re.search(rf"(queued|running|failed) .*{reason}", shown)
+    ckan.behave()
+    gate = ckan.hold(when=a_page)
+    assert "queued" in run("retry", job_id)
+    gate.reached()
+    assert "cancelled" in run("cancel", job_id)
+    assert "cancelled" in run("show", job_id)
+    # One line in the log for each change, and no more.
+    events = service.post(f"/jobs/{job_id}").json()["events"]
+    lines = [line for line in service.lines if f"job {job_id} " in line and " INFO " in line]
+    assert len(lines) == len(events) == 6
 
 
 # ------------------------------------------------------------- large, and elsewhere

@@ -49,6 +49,12 @@ def test_a_package_takes_its_name_only_when_it_is_whole(store: Store, tmp_path: 
     assert not store.holds("r-t.zip", 6)
 
 
+def test_what_is_worth_knowing_stays_with_the_package(store: Store) -> None:
+    with store.draft("t") as draft:
+        draft.path.write_bytes(b"whole")
+        assert draft.publish("r-t.zip", "r.zip", 3, "2 rows had no date.").report == "2 rows had no date."
+
+
 def test_a_package_is_on_the_disk_before_it_has_its_name(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,7 @@
 """What becomes of a job, one transition at a time, in a real database."""
 
+import dataclasses
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +12,11 @@ import pytest
 
 from ckanpackager import stats
 from ckanpackager.database import open_database
-from ckanpackager.errors import ConflictError, GoneError, NotFoundError
+from ckanpackager.errors import ConflictError, GoneError, NotFoundError, UnavailableError
 from ckanpackager.form import Form
 from ckanpackager.job import Job
 from ckanpackager.jobs import models
-from ckanpackager.jobs.outbox import Outbox
+from ckanpackager.jobs.outbox import Delivery, Outbox
 from ckanpackager.jobs.table import FAST, SLOW, Claim, JobTable
 from ckanpackager.notify import Notice
 from ckanpackager.settings import Settings
@@ -63,9 +65,9 @@ class Bench:
         assert claim is not None
         return claim
 
-    def build(self, claim: Claim, now: float = 0) -> bool:
+    def build(self, claim: Claim, now: float = 0, report: str | None = None) -> bool:
         self.store.path(claim.zip_file_name).write_bytes(b"12345")
-        package = Package(claim.zip_file_name, "r.zip", 5, "0" * 64, 3)
+        package = Package(claim.zip_file_name, "r.zip", 5, "0" * 64, 3, report)
         return self.table.built(claim, package, now)
 
     def state(self, job_id: str) -> str:
@@ -195,6 +197,137 @@ def test_the_same_request_is_built_once_and_mailed_to_each(bench: Bench) -> None
         notices.append(delivery.notice)
     assert [notice.email for notice in notices] == ["a@localhost.example", "b@localhost.example"]
     assert {notice.zip_file_name for notice in notices} == {claim.zip_file_name}
+
+
+def test_the_same_request_from_the_same_address_is_the_same_job_while_it_is_unfinished(bench: Bench) -> None:
+    first = bench.accept(email="Visitor@localhost.example")
+    assert bench.accept() == first  # in any case
+    claim = bench.claim()
+    assert bench.accept() == first
+    bench.table.hand_back(claim, "the service is stopping", 0)
+    assert bench.accept() == first
+    for parameters in ({"email": "b@localhost.example"}, {"q": "x"}, {"key": "k"}, {"doi": "10.5072/x"}):
+        assert bench.accept(**parameters) != first
+    bench.build(bench.claim())
+    assert bench.accept() == first  # its mail is on its way
+    bench.mail()
+    assert bench.accept() != first
+
+
+@pytest.mark.parametrize("how", ["failed", "cancelled"])
+def test_who_asks_again_for_what_has_ended_badly_is_given_a_new_job(bench: Bench, how: str) -> None:
+    first = bench.accept()
+    if how == "failed":
+        bench.table.failed(bench.claim(), "no", 0)
+    else:
+        bench.table.cancel(first, 0)
+    assert bench.accept() != first
+
+
+def test_a_package_that_waits_to_be_announced_for_too_long_is_made_anew(bench: Bench) -> None:
+    first = bench.accept()
+    claim = bench.claim()
+    bench.build(claim)
+    assert bench.accept(now=bench.settings.CACHE_TIME - 1) == first
+    assert bench.accept(now=bench.settings.CACHE_TIME) != first
+    bench.store.path(claim.zip_file_name).unlink()
+    assert bench.accept(now=1) != first
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "cancelled", "expired"])
+def test_a_key_leads_to_its_job_for_as_long_as_that_is_known(bench: Bench, end: str) -> None:
+    job = bench.job()
+    first = bench.table.accept(job, 0, "the key")
+    if end == "cancelled":
+        bench.table.cancel(first, 0)
+    elif end == "failed":
+        bench.table.failed(bench.claim(), "no", 0)
+    else:
+        bench.build(bench.claim())
+        bench.mail()
+    bench.table.remove_packages(10**9)
+    if end == "expired":
+        assert bench.state(first) == "expired"
+    assert bench.table.accept(job, 10**9, "the key") == first
+    assert bench.table.accept(job, 10**9, "another key") != first
+    for other in (bench.job(q="x"), bench.job(email="b@localhost.example")):
+        with pytest.raises(ConflictError, match="used for another request"):
+            bench.table.accept(other, 0, "the key")
+
+
+def test_a_key_that_came_with_a_repetition_leads_to_the_first(bench: Bench) -> None:
+    first = bench.accept()
+    assert bench.table.accept(bench.job(), 0, "the key") == first
+    bench.table.cancel(first, 0)
+    assert bench.table.accept(bench.job(), 0, "the key") == first
+
+
+def test_a_key_of_an_anonymous_visitor_names_nobody(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ANONYMIZE_EMAILS=True)
+    job = bench.job()
+    first = bench.table.accept(job, 0, "the key")
+    bench.table.cancel(first, 0)
+    assert bench.table.accept(job, 0, "the key") == first
+    plain = hashlib.sha256(f"{job.cache_key} {job.email}".encode()).hexdigest()
+    assert models.RequestKeyRow.get().fingerprint != plain
+    bench.database.close()
+
+
+def test_nothing_new_is_accepted_while_the_service_is_closed_or_full(
+    on_sqlite: Bench, tmp_path: Path
+) -> None:
+    bench = on_sqlite
+    bench.settings = dataclasses.replace(bench.settings, QUEUE_LENGTH=2)
+    table = JobTable(bench.database, bench.settings, bench.store, bench.statistics)
+    first = table.accept(bench.job(), 0, "the key")
+    with pytest.raises(UnavailableError, match="^closed$"):
+        table.accept(bench.job(q="x"), 0, closed="closed")
+    assert table.accept(bench.job(), 0, closed="closed") == first
+    table.accept(bench.job(q="x"), 0)
+    with pytest.raises(UnavailableError, match="more requests than it can take"):
+        table.accept(bench.job(q="y"), 0)
+    assert table.accept(bench.job(), 0, "the key") == first
+    assert bench.table.counts()["queue_length"] == 2
+    table.cancel(first, 0)
+    table.accept(bench.job(q="y"), 0)
+
+
+def test_no_question_takes_longer_for_all_that_is_finished(on_sqlite: Bench) -> None:
+    """Each is answered by an index: nothing is read from one end to the other."""
+    bench, plans = on_sqlite, []
+    execute = bench.database.execute_sql
+
+    def explain(sql: str, params: Any = None, *arguments: Any) -> Any:
+        if sql.startswith(("SELECT", "UPDATE", "DELETE")):
+            plans.extend((sql, row[3]) for row in execute("EXPLAIN QUERY PLAN " + sql, params).fetchall())
+        return execute(sql, params, *arguments)
+
+    bench.database.execute_sql = explain
+    done = bench.finish()
+    queued = bench.table.accept(bench.job(resource_id="a"), 0, "the key")
+    bench.table.accept(bench.job(resource_id="a"), 0, "the key")
+    bench.table.counts()
+    for job_id in (done, queued):
+        bench.table.view(job_id)
+        bench.table.view(job_id, private=True)
+        bench.table.events(job_id)
+    bench.table.package(bench.table.view(done)["download_url"].rpartition("/")[2])
+    bench.table.failed(bench.claim(), "no", 0)
+    bench.table.page("failed", 0, 10)
+    del bench.database.execute_sql
+    assert len(plans) > 20
+    scans = [(sql, plan) for sql, plan in plans if plan.startswith("SCAN")]
+    assert [scan for scan in scans if scan[1] != "SCAN CONSTANT ROW"] == []
+    twins = [plan for sql, plan in plans if '"jobs"' in sql and '"cache_key" = ?) AND' in sql]
+    assert twins
+    assert {"jobrow_cache_key_state" in plan for plan in twins} == {True}, twins
+
+
+def test_what_has_been_processed_is_counted_on_and_not_anew(bench: Bench) -> None:
+    for number in range(3):
+        bench.finish(resource_id=f"r{number}")
+        assert bench.table.counts()["processed_requests"] == number + 1
+    assert Statistics(False, "another start").processed() == 3
 
 
 def test_a_package_made_lately_is_used_again_at_once(bench: Bench) -> None:
@@ -460,6 +593,17 @@ def test_a_notice_says_all_about_its_package(bench: Bench) -> None:
     )
 
 
+def test_what_is_worth_knowing_about_a_package_goes_with_it_to_all_who_get_it(bench: Bench) -> None:
+    first = bench.accept()
+    bench.build(bench.claim(), report="2 rows had no date.\n<b>")
+    second = bench.accept(email="b@localhost.example")
+    for job_id in (first, second):
+        delivery = bench.outbox.claim(0)
+        assert delivery is not None
+        assert delivery.notice.report == "2 rows had no date.\n<b>"
+        assert bench.table.view(job_id)["report"] == "2 rows had no date.\n<b>"
+
+
 def test_a_mail_server_that_is_down_delays_the_mail_and_loses_nothing(bench: Bench) -> None:
     job_id = bench.accept()
     bench.build(bench.claim())
@@ -493,6 +637,7 @@ def test_a_mail_that_cannot_be_delivered_is_said_and_the_package_stays(bench: Be
     assert bench.statistics.totals()["*"] == {"emails": 1, "requests": 1, "errors": 1}
     bench.table.retry(job_id, 2)
     assert bench.state(job_id) == "built"  # nothing is built again
+    assert bench.statistics.totals()["*"] == {"emails": 1, "requests": 1, "errors": 1}  # nor counted
     assert bench.outbox.claim(2) is not None
 
 
@@ -507,6 +652,8 @@ def test_a_package_that_was_lost_is_built_again_where_its_mail_was_refused(bench
     bench.table.retry(job_id, 2)
     job = bench.table.view(job_id)
     assert (job["state"], job["download_url"], job["rows_done"]) == ("queued", None, None)
+    bench.build(bench.claim(now=3))
+    assert bench.statistics.processed() == 1
 
 
 def test_what_is_old_is_removed_and_its_job_says_so(bench: Bench) -> None:
@@ -534,6 +681,50 @@ def test_what_is_still_to_be_announced_or_linked_to_is_kept(bench: Bench) -> Non
     assert (bench.state(linked), bench.state(built)) == ("done", "built")
     # The caches were to be cleared: what is kept is not handed to anybody else.
     assert bench.state(bench.accept(resource_id="b")) == "queued"
+
+
+def test_room_is_made_with_what_was_announced_longest_ago_and_with_no_more(bench: Bench) -> None:
+    built = []
+    for name in "abcd":
+        bench.accept(resource_id=name)
+        built.append(bench.claim())
+    for claim in built:
+        bench.build(claim, now=1)
+    order = {"c": 2, "a": 3, "d": 4}  # b is yet to be announced
+    for name, now in order.items():
+        mail = models.MailRow.select().join(models.JobRow).where(models.JobRow.resource_id == name).get()
+        bench.outbox.sent(Delivery(mail.id, Notice("ready", "", "", "")), now)
+    names = {claim.job.resource_id: claim.zip_file_name for claim in built}
+    assert bench.table.stored() == 20
+    assert bench.table.make_room(0, 5, ()) == []
+    assert bench.table.make_room(6, 5, ()) == [names["c"], names["a"]]
+    assert bench.table.stored() == 10
+    assert {claim.job.resource_id: bench.state(claim.id) for claim in built} == {
+        "a": "expired",
+        "b": "built",
+        "c": "expired",
+        "d": "done",
+    }
+    assert bench.table.events(built[2].id)[-1]["reason"] == "the package was removed to make room"
+    assert bench.table.make_room(10**9, 5, {names["d"]}) == []
+    (bench.store.folder / "newest.zip").symlink_to(names["d"])
+    assert bench.table.make_room(10**9, 5, ()) == []
+    (bench.store.folder / "newest.zip").unlink()
+    assert bench.table.make_room(10**9, 5, ()) == [names["d"]]
+    assert bench.table.stored() == 5
+
+
+def test_a_job_whose_mail_was_refused_expires_with_its_package(bench: Bench) -> None:
+    job_id = bench.accept(key="very-private")
+    bench.build(bench.claim())
+    delivery = bench.outbox.claim(0)
+    assert delivery is not None
+    bench.outbox.refused(delivery, "550 no such user", 1)
+    assert len(bench.table.remove_packages(bench.settings.KEEP_TIME)) == 1
+    job = bench.table.view(job_id)
+    assert (job["state"], job["download_url"]) == ("expired", None)
+    assert "very-private" not in models.JobRow.get(id=job_id).request
+    assert bench.statistics.totals()["*"] == {"emails": 1, "requests": 1, "errors": 1}
 
 
 def test_packages_that_the_retired_service_left_are_removed_when_they_are_old(bench: Bench) -> None:

@@ -24,6 +24,8 @@ def status(answer: Mapping[str, Any], host: str) -> str:
         f"{output.count(answer.get('queue_length', 0), 'request')} not yet finished, "
         f"{output.number(answer.get('processed_requests', 0))} processed"
     )
+    if answer.get("shortage"):
+        lines.append(f"Nothing is begun or accepted for want of room: {answer['shortage']}")
     return "\n".join(lines)
 
 
@@ -151,6 +153,7 @@ def job(answer: Mapping[str, Any]) -> str:
         "file name": known.get("file_name"),
         "size": "" if known.get("size") is None else output.size(known["size"]),
         "sha256": known.get("sha256"),
+        "report": known.get("report"),
         "error": known.get("error"),
     }
     events = [

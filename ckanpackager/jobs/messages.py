@@ -46,6 +46,11 @@ class Started:
 
 
 @dataclasses.dataclass(frozen=True)
+class Alive:
+    """Nothing has come, and that is as it should be: the source is being asked once more."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Progress:
     """How far the package is; a total is None where it is not known."""
 
@@ -53,6 +58,14 @@ class Progress:
     size: int = 0
     rows_total: int | None = None
     size_total: int | None = None
+
+    @property
+    def has_all(self) -> bool:
+        """Has all come? What is left is to pack it."""
+        return any(
+            total is not None and done >= total
+            for done, total in ((self.rows, self.rows_total), (self.size, self.size_total))
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +101,6 @@ class Failed:
     error: str
 
 
-Message = Started | Progress | Built | Slow | Sent | Delayed | Failed
+Message = Started | Alive | Progress | Built | Slow | Sent | Delayed | Failed
 # Any of these is a child's last word.
 FINAL = (Built, Slow, Sent, Delayed, Failed)

@@ -26,7 +26,8 @@ UNFINISHED = (State.QUEUED, State.RUNNING, State.BUILT)
 class PackageRow(peewee.Model):
     """A finished package in the store; ``removed`` once it is no longer there.
 
-    ``cache_key`` is None when it must not be given to further requests.
+    ``cache_key`` is None when it must not be given to further requests. ``report`` is what is worth knowing
+    about how it was made.
     """
 
     id = peewee.AutoField()
@@ -39,9 +40,11 @@ class PackageRow(peewee.Model):
     created = peewee.DoubleField()
     expires = peewee.DoubleField(index=True)
     removed = peewee.DoubleField(null=True)
+    report = peewee.TextField(null=True)
 
     class Meta:
         table_name = "packages"
+        indexes = ((("removed", "size"), False),)
 
 
 class JobRow(peewee.Model):
@@ -57,7 +60,7 @@ class JobRow(peewee.Model):
     task = peewee.CharField()
     resource_id = peewee.CharField()
     request = peewee.TextField()
-    cache_key = peewee.CharField(index=True)
+    cache_key = peewee.CharField()
     queue = peewee.CharField()
     state = peewee.CharField()
     created = peewee.DoubleField()
@@ -73,7 +76,22 @@ class JobRow(peewee.Model):
 
     class Meta:
         table_name = "jobs"
-        indexes = ((("state", "queue", "seq"), False),)
+        indexes = ((("state", "queue", "seq"), False), (("cache_key", "state"), False))
+
+
+class RequestKeyRow(peewee.Model):
+    """The Idempotency-Key of a request: who sends the same again is given the same job.
+
+    ``fingerprint`` is equal for equal requests, so that a key that is used for another one is noticed.
+    """
+
+    id = peewee.AutoField()
+    key = peewee.CharField(unique=True)
+    fingerprint = peewee.CharField()
+    job = peewee.ForeignKeyField(JobRow, backref="keys")
+
+    class Meta:
+        table_name = "request_keys"
 
 
 class EventRow(peewee.Model):
@@ -120,4 +138,4 @@ class MailRow(peewee.Model):
         indexes = ((("state", "not_before"), False),)
 
 
-MODELS = (PackageRow, JobRow, EventRow, MailRow)
+MODELS = (PackageRow, JobRow, RequestKeyRow, EventRow, MailRow)

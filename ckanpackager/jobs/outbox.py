@@ -111,6 +111,6 @@ class Outbox:
             size=package.size if package else None,
             sha256=package.sha256 if package else "",
             expires=package.expires if package else None,
-            report="",
+            report=(package.report or "") if package else "",
             error=row.error or "",
         )

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import importlib
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,7 @@ from ckanpackager.database import UNUSABLE, DatabaseThread
 from ckanpackager.errors import PackagerError
 from ckanpackager.jobs import messages
 from ckanpackager.jobs.outbox import Delivery, Outbox
+from ckanpackager.jobs.room import Room
 from ckanpackager.jobs.table import FAST, SLOW, Claim, JobTable
 from ckanpackager.settings import Settings
 from ckanpackager.store import Store
@@ -34,7 +36,10 @@ log = logging.getLogger(__name__)
 
 MAIL = "mail"
 _MAIL_WORKERS = 2
+# Of the mail server, each within SMTP_TIMEOUT: more than any mail takes.
+_ANSWERS_TO_A_MAIL = 20
 _SECONDS_BETWEEN_TICKS = 1.0
+_SECONDS_OF_REST = 0.02
 _SECONDS_TO_TIDY_UP = 5.0
 _MOST_FAILED_STARTS = 5
 
@@ -119,29 +124,47 @@ class Child:
 
 @dataclasses.dataclass(eq=False)
 class Run:
-    """A task in a place of its pool. ``stopping`` says why it was asked to stop, if it was."""
+    """A task in a place of its pool.
+
+    ``began`` is when, ``alive`` when it was last known not to stand still. ``stopping`` says why it was asked
+    to stop, if it was; ``late``, if that was for its taking too long, how.
+    """
 
     work: Claim | Delivery
     child: Child
+    began: float
+    alive: float
     progress: messages.Progress = dataclasses.field(default_factory=messages.Progress)
     is_up: bool = False
     is_settled: bool = False
     stopping: str | None = None
+    late: str | None = None
     kill_at: float | None = None
 
 
 @dataclasses.dataclass
 class Pool:
-    """At most ``size`` tasks at once."""
+    """At most ``size`` tasks at once. ``timeout`` is in seconds, ``stall`` in seconds without progress."""
 
     name: str
     size: int
+    timeout: float
+    stall: float
     runs: list[Run] = dataclasses.field(default_factory=list)
 
     @property
     def has_room(self) -> bool:
         """Is a place free?"""
         return len(self.runs) < self.size
+
+    def late(self, run: Run, now: float) -> str | None:
+        """In which way the task takes too long, if it does."""
+        name = "SMTP" if self.name == MAIL else self.name.upper()
+        if now - run.began >= self.timeout:
+            return f"stopped, not done after {self.timeout:g} seconds ({name}_TIMEOUT)"
+        if now - run.alive >= self.stall and not run.progress.has_all:
+            return f"stopped after {self.stall:g} seconds without progress ({name}_STALL_TIMEOUT)"
+        return None
 
 
 class Supervisor:
@@ -166,13 +189,16 @@ class Supervisor:
         self._store = store
         self._database = database
         self._clock = clock
+        self.room = Room(settings, table, store, database)
         self._woken = asyncio.Event()
+        self.wake()
         self._failed_starts = 0
         self._stopping = False
+        for_a_mail = _ANSWERS_TO_A_MAIL * settings.SMTP_TIMEOUT
         self.pools = {
-            FAST: Pool(FAST, settings.FAST_WORKERS),
-            SLOW: Pool(SLOW, settings.SLOW_WORKERS),
-            MAIL: Pool(MAIL, _MAIL_WORKERS),
+            FAST: Pool(FAST, settings.FAST_WORKERS, settings.FAST_TIMEOUT, settings.FAST_STALL_TIMEOUT),
+            SLOW: Pool(SLOW, settings.SLOW_WORKERS, settings.SLOW_TIMEOUT, settings.SLOW_STALL_TIMEOUT),
+            MAIL: Pool(MAIL, _MAIL_WORKERS, for_a_mail, math.inf),
         }
 
     # ------------------------------------------------------------- for the service
@@ -184,6 +210,8 @@ class Supervisor:
                 await asyncio.wait_for(self._woken.wait(), _SECONDS_BETWEEN_TICKS)
             self._woken.clear()
             await self.tick(self._clock())
+            # Where much happens at once, one look at it is enough, and requests are accepted the quicker.
+            await asyncio.sleep(_SECONDS_OF_REST)
 
     def stop(self, grace: float) -> None:
         """Hand out nothing more; what still runs after ``grace`` seconds is handed back to the table."""
@@ -237,12 +265,17 @@ class Supervisor:
                 for run in list(pool.runs):
                     await self._follow(pool, run, now)
             if not self._stopping:
+                await self.room.look(now)
                 for pool in self.pools.values():
-                    while pool.has_room and await self._start_next(pool, now):
+                    while self._may_start(pool) and await self._start_next(pool, now):
                         pass
         except UNUSABLE:
             log.exception("the database cannot be used now")
         self._watch()
+
+    def _may_start(self, pool: Pool) -> bool:
+        # A mail needs no room, and what has been announced may be removed to make some.
+        return pool.has_room and (pool.name == MAIL or self.room.shortage is None)
 
     async def _start_next(self, pool: Pool, now: float) -> bool:
         work: Claim | Delivery | None
@@ -259,7 +292,7 @@ class Supervisor:
             log.exception("no process could be started")
             await self._not_started(work, now)
             return False
-        pool.runs.append(Run(work, child))
+        pool.runs.append(Run(work, child, began=now, alive=now))
         return True
 
     def _task(self, work: Claim | Delivery) -> messages.Task:
@@ -285,9 +318,14 @@ class Supervisor:
                 self._stop(run, "the service is stopping")
             else:
                 run.child.kill()
+        elif run.stopping is None and (late := pool.late(run, now)) is not None:
+            run.late = late
+            self._stop(run, late)
 
     async def _hear(self, run: Run, message: messages.Message, now: float) -> None:
         run.is_up, self._failed_starts = True, 0
+        if message != run.progress:
+            run.alive = now
         if isinstance(message, messages.Progress):
             run.progress = message
         elif isinstance(message, messages.FINAL):
@@ -308,6 +346,7 @@ class Supervisor:
             case messages.Delayed(error):
                 await self._database(self._table.source_unavailable, claim, error, now)
             case messages.Failed(error):
+                await self._discard(claim)
                 await self._database(self._table.failed, claim, error, now)
 
     async def _settle_mail(self, delivery: Delivery, message: messages.Message, now: float) -> None:
@@ -321,14 +360,14 @@ class Supervisor:
 
     async def _lost(self, run: Run, exit_code: int, now: float) -> None:
         """The child ended without a last word: settle for it."""
-        how = _how(exit_code)
+        how = run.late or _how(exit_code)
         if not run.is_up and exit_code == 1:
             await self._not_started(run.work, now)
         elif isinstance(run.work, Delivery):
             await self._database(self._outbox.delayed, run.work, f"the process that sent it was {how}", now)
         else:
             await self._discard(run.work)
-            if run.stopping is not None:
+            if run.stopping is not None and run.late is None:
                 await self._database(self._table.hand_back, run.work, run.stopping, now)
             else:
                 await self._database(self._table.worker_lost, run.work, how, now)

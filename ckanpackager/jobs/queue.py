@@ -6,6 +6,7 @@ What has been submitted is on the disk before the caller hears of it.
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from ckanpackager.jobs.table import FAST, SLOW, JobTable
 from ckanpackager.jobs.views import status_url
 from ckanpackager.settings import Settings
 from ckanpackager.store import Store
+
+_NO_ROOM = "The service has too little room on its disk at the moment. Please try again later."
+_NO_ROOM_YET = "The service has too little room on its disk at the moment. It goes on when there is more."
 
 
 class JobQueue:
@@ -40,11 +44,16 @@ class JobQueue:
         self._database = database
         self._clock = clock
 
-    async def submit(self, job: Job) -> str:
-        """Accept the job and return its id. Raises UnavailableError while the service is stopping."""
+    async def submit(self, job: Job, idempotency_key: str | None = None) -> str:
+        """Accept the job and return its id; see JobTable.accept.
+
+        Raises UnavailableError while the service is stopping or short of room, and where the queue is full;
+        ConflictError where the key was used for another request.
+        """
         if self._supervisor.is_stopping:
             raise UnavailableError("The service is being stopped. Please try again in a minute.")
-        job_id = await self._database(self._table.accept, job, self._clock())
+        closed = None if self._supervisor.room.shortage is None else _NO_ROOM
+        job_id = await self._database(self._table.accept, job, self._clock(), idempotency_key, closed)
         self._supervisor.wake()
         return job_id
 
@@ -53,12 +62,12 @@ class JobQueue:
         return status_url(self._settings, job_id)
 
     async def counts(self) -> dict[str, Any]:
-        """See JobTable.counts; and how many workers each pool has."""
+        """See JobTable.counts; how many workers each pool has; and what there is too little room for."""
         counts = await self._database(self._table.counts)
         for name in (FAST, SLOW):
             counts["pools"][name] = {"workers": self._supervisor.pools[name].size, **counts["pools"][name]}
         counts["worker_count"] = sum(pool["workers"] for pool in counts["pools"].values())
-        return dict(counts)
+        return {**counts, "shortage": self._supervisor.room.shortage}
 
     async def view(self, job_id: str, *, private: bool = False) -> dict[str, Any]:
         """The job in JSON's types, with how far it is. Raises NotFoundError."""
@@ -73,9 +82,9 @@ class JobQueue:
         jobs, total = await self._database(self._table.page, state, offset, limit)
         return [self._with_progress(job) for job in jobs], total
 
-    async def cancel(self, job_id: str) -> None:
+    async def cancel(self, job_id: str, reason: str = "cancelled") -> None:
         """End an unfinished job. Raises NotFoundError, ConflictError."""
-        lease = await self._database(self._table.cancel, job_id, self._clock())
+        lease = await self._database(self._table.cancel, job_id, self._clock(), reason)
         if lease is not None:
             self._supervisor.stop_job(lease)
 
@@ -87,6 +96,10 @@ class JobQueue:
     async def package(self, zip_file_name: str) -> PackageRow:
         """See JobTable.package."""
         return await self._database(self._table.package, zip_file_name)
+
+    def lent(self, zip_file_name: str) -> AbstractContextManager[None]:
+        """See Room.lent."""
+        return self._supervisor.room.lent(zip_file_name)
 
     def package_path(self, zip_file_name: str) -> Path:
         """Where the package lies."""
@@ -100,6 +113,8 @@ class JobQueue:
         return await asyncio.get_running_loop().run_in_executor(None, self._store.remove, names)
 
     def _with_progress(self, job: dict[str, Any]) -> dict[str, Any]:
+        if job["state"] == State.QUEUED and self._supervisor.room.shortage is not None:
+            return {**job, "waits_for": "disk", "error": _NO_ROOM_YET}
         progress = self._supervisor.progress(job["id"])
         # A worker that has had its last word may linger for a moment; the table knows better by then.
         if progress is None or job["state"] != State.RUNNING:

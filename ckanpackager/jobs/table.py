@@ -8,14 +8,15 @@ on it.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import peewee
 
-from ckanpackager.errors import ConflictError, GoneError, NotFoundError
+from ckanpackager.errors import ConflictError, GoneError, NotFoundError, UnavailableError
 from ckanpackager.job import Job
 from ckanpackager.jobs import views
 from ckanpackager.jobs.models import (
@@ -25,6 +26,7 @@ from ckanpackager.jobs.models import (
     MailRow,
     MailState,
     PackageRow,
+    RequestKeyRow,
     State,
 )
 from ckanpackager.jobs.views import job_of
@@ -89,9 +91,29 @@ class JobTable:
     # ------------------------------------------------------------- a job's way
 
     @transaction
-    def accept(self, job: Job, now: float) -> str:
-        """Write the job down and return its id. A package made lately for the same request is used again."""
-        row = JobRow.create(
+    def accept(
+        self, job: Job, now: float, idempotency_key: str | None = None, closed: str | None = None
+    ) -> str:
+        """Write the job down and return its id. A package made lately for the same request is used again.
+
+        What is known already (by its key; or unfinished, the same and for the same address) is not written
+        down again. Raises ConflictError where the key was used for another request; and UnavailableError for
+        a new one while the service is ``closed``, for the reason given, or the queue is full.
+        """
+        known = self._by_key(job, idempotency_key) or self._twin(job, now)
+        if known is None:
+            if closed is not None:
+                raise UnavailableError(closed)
+            self._refuse_too_many()
+            known = self._write_down(job, now)
+        else:
+            log.info("%s job %s: asked for again", known.resource_id, known.id)
+        if idempotency_key is not None:
+            self._remember(idempotency_key, job, known)
+        return str(known.id)
+
+    def _write_down(self, job: Job, now: float) -> JobRow:
+        row: JobRow = JobRow.create(
             id=new_token(),
             task=job.task,
             resource_id=job.resource_id,
@@ -105,7 +127,7 @@ class JobTable:
         package = self._cached(row.cache_key, now)
         if package is not None:
             self._adopt(row, package, now)
-        return str(row.id)
+        return row
 
     @transaction
     def claim(self, queue: str, now: float) -> Claim | None:
@@ -186,19 +208,20 @@ class JobTable:
             self._queue_again(row, reason, now)
 
     @transaction
-    def cancel(self, job_id: str, now: float) -> str | None:
+    def cancel(self, job_id: str, now: float, reason: str = "cancelled") -> str | None:
         """End an unfinished job. Returns the lease of the worker that must be stopped, if there is one.
 
-        Raises NotFoundError, and ConflictError where the job is finished.
+        Its package, if there is one, may still answer others. Raises NotFoundError, and ConflictError where
+        the job is finished.
         """
         row = self._row(job_id)
         if row.state not in UNFINISHED:
             raise ConflictError(f"Job {job_id} is {row.state}: only an unfinished job can be cancelled.")
         lease: str | None = row.lease
-        row.lease = None
+        row.lease = row.package = row.error = None
         row.finished = now
         MailRow.delete().where(MailRow.job == row, MailRow.state == MailState.WAITING).execute()
-        self._change(row, State.CANCELLED, "cancelled", now)
+        self._change(row, State.CANCELLED, reason, now)
         self._forget(row)
         return lease
 
@@ -285,6 +308,39 @@ class JobTable:
         return names + self._strangers(before, linked.union(names))
 
     @transaction
+    def stored(self) -> int:
+        """How many bytes the packages in the store have together."""
+        there = PackageRow.select(peewee.fn.SUM(PackageRow.size)).where(PackageRow.removed.is_null())
+        return int(there.scalar() or 0)
+
+    @transaction
+    def make_room(self, size: int, now: float, spared: Collection[str]) -> list[str]:
+        """Mark packages of ``size`` bytes as removed, if there are so many, and return their files' names.
+
+        What was announced longest ago goes first. Kept are packages that are yet to be announced, those that
+        a symbolic link in the store points to, and those that are ``spared``.
+        """
+        spared = self._store.linked().union(spared)
+        announced = peewee.fn.COALESCE(peewee.fn.MAX(JobRow.finished), PackageRow.created)
+        owed = JobRow.select(JobRow.package).where(JobRow.state == State.BUILT, JobRow.package.is_null(False))
+        there = (
+            PackageRow.select()
+            .join(JobRow, peewee.JOIN.LEFT_OUTER, on=JobRow.package == PackageRow.id)
+            .where(PackageRow.removed.is_null(), PackageRow.id.not_in(owed))
+            .group_by(PackageRow)
+            .order_by(announced, PackageRow.id)
+        )
+        names: list[str] = []
+        for package in there:
+            if size <= 0:
+                break
+            if package.zip_file_name not in spared:
+                self._remove(package, now, "the package was removed to make room")
+                names.append(package.zip_file_name)
+                size -= package.size
+        return names
+
+    @transaction
     def package(self, name: str) -> PackageRow:
         """The package of that name in the store. Raises NotFoundError, or GoneError where it was removed."""
         row: PackageRow | None = PackageRow.get_or_none(PackageRow.zip_file_name == name)
@@ -345,6 +401,45 @@ class JobTable:
         # Without a limit the fast pool asks how many rows there are, and passes on what is slow.
         return FAST
 
+    def _by_key(self, job: Job, key: str | None) -> JobRow | None:
+        """The job that was made for the request with this Idempotency-Key."""
+        found = None if key is None else RequestKeyRow.get_or_none(RequestKeyRow.key == key)
+        if found is None:
+            return None
+        if found.fingerprint != self._fingerprint(job):
+            raise ConflictError(
+                "This Idempotency-Key was used for another request: use a new one for each request."
+            )
+        row: JobRow = found.job
+        return row
+
+    def _twin(self, job: Job, now: float) -> JobRow | None:
+        """The unfinished job for the same request from the same address."""
+        like_it = JobRow.cache_key == job.cache_key, JobRow.state.in_(UNFINISHED)
+        # Nearly always there is none, and to ask for numbers alone is much quicker.
+        numbers = [number for (number,) in JobRow.select(JobRow.seq).where(*like_it).tuples()]
+        for row in map(JobRow.get_by_id, sorted(numbers)):
+            same = job_of(row).email.lower() == job.email.lower()
+            # A package that would not be handed out anew is not what is asked for.
+            if same and (row.state != State.BUILT or row.package == self._cached(job.cache_key, now)):
+                twin: JobRow = row
+                return twin
+        return None
+
+    def _remember(self, key: str, job: Job, row: JobRow) -> None:
+        RequestKeyRow.insert(
+            key=key, fingerprint=self._fingerprint(job), job=row
+        ).on_conflict_ignore().execute()
+
+    def _fingerprint(self, job: Job) -> str:
+        text = f"{job.cache_key} {self._statistics.address(job.email)}"
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _refuse_too_many(self) -> None:
+        most = self._settings.QUEUE_LENGTH
+        if most and JobRow.select().where(JobRow.state.in_(UNFINISHED)).count() >= most:
+            raise UnavailableError("The service has more requests than it can take. Please try again later.")
+
     def _next(self, queue: str, now: float) -> JobRow | None:
         like_running = JobRow.select(JobRow.cache_key).where(JobRow.state == State.RUNNING)
         row: JobRow | None = (
@@ -373,8 +468,8 @@ class JobTable:
         return row
 
     def _cached(self, cache_key: str, now: float) -> PackageRow | None:
-        newest: PackageRow | None = (
-            PackageRow.select()
+        newest = (
+            PackageRow.select(PackageRow.id)  # nearly always there is none
             .where(
                 PackageRow.cache_key == cache_key,
                 PackageRow.created > now - self._settings.CACHE_TIME,
@@ -382,11 +477,12 @@ class JobTable:
                 PackageRow.removed.is_null(),
             )
             .order_by(PackageRow.created.desc())
-            .first()
+            .scalar()
         )
-        if newest is None or not self._store.holds(newest.zip_file_name, newest.size):
+        if newest is None:
             return None
-        return newest
+        package: PackageRow = PackageRow.get_by_id(newest)
+        return package if self._store.holds(package.zip_file_name, package.size) else None
 
     def _adopt(
         self, row: JobRow, package: PackageRow, now: float, reason: str = "the same package was made lately"
@@ -394,8 +490,10 @@ class JobTable:
         row.package = package
         row.rows_total = package.rows
         row.lease = row.error = row.unavailable_since = None
+        # Made anew, or mailed again, it is still one request.
+        if not row.events.where(EventRow.state == State.BUILT).exists():
+            self._statistics.log_request(job_of(row), now)
         self._change(row, State.BUILT, reason, now)
-        self._statistics.log_request(job_of(row), now)
         MailRow.create(job=row, kind="ready")
 
     def _fail(self, row: JobRow, error: str, now: float) -> None:
@@ -433,12 +531,14 @@ class JobTable:
         for row in old.where(JobRow.request.contains("@") | JobRow.request.contains('"key": ')):
             self._forget(row)
 
-    def _remove(self, package: PackageRow, now: float) -> None:
+    def _remove(self, package: PackageRow, now: float, reason: str = "the package was removed") -> None:
+        """Whose mail was refused had the package's page alone: that job has expired like the others."""
         package.removed = now
         package.save()
-        for row in list(package.jobs.where(JobRow.state.in_((State.DONE, State.BUILT)))):
-            if row.state == State.DONE:
-                self._change(row, State.EXPIRED, "the package was removed", now)
+        for row in list(package.jobs.where(JobRow.state.in_((State.DONE, State.FAILED, State.BUILT)))):
+            if row.state != State.BUILT:
+                self._change(row, State.EXPIRED, reason, now)
+                self._forget(row)
             else:
                 MailRow.delete().where(MailRow.job == row).execute()
                 self._queue_again(row, "the package is no longer in the store", now)
@@ -450,6 +550,6 @@ class JobTable:
         """
         there = PackageRow.select(PackageRow.zip_file_name).where(PackageRow.removed.is_null())
         known = known | {name for (name,) in there.tuples()}
-        for row in JobRow.select().where(JobRow.lease.is_null(False)):
+        for row in JobRow.select().where(JobRow.state == State.RUNNING):
             known.add(zip_file_name(job_of(row), row.lease))
         return [name for name in self._store.changed_before(cutoff) if name not in known]

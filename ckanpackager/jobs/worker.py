@@ -8,8 +8,10 @@ nothing was killed.
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import logging
 import os
+import resource
 import signal
 import threading
 import time
@@ -19,6 +21,7 @@ from typing import Any
 
 from ckanpackager.errors import MailDelayedError, PackagerError, SourceUnavailableError
 from ckanpackager.jobs.messages import (
+    Alive,
     Built,
     Delayed,
     Failed,
@@ -31,7 +34,7 @@ from ckanpackager.jobs.messages import (
     Started,
     Task,
 )
-from ckanpackager.logs import start_logging
+from ckanpackager.logs import start_logging, without
 from ckanpackager.notify import notify
 from ckanpackager.packager import SlowRequest, package
 from ckanpackager.settings import Settings
@@ -44,6 +47,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGE = 4 << 20  # bytes
 _SECONDS_BETWEEN_REPORTS = 0.25
 _MOST_OF_A_MESSAGE = 4000
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Stopped(BaseException):
@@ -51,10 +55,11 @@ class Stopped(BaseException):
 
 
 class Reporter:
-    """Speaks into the pipe, and not oftener than anyone wants to know."""
+    """Speaks into the pipe, and not oftener than anyone wants to know. Several threads may use it."""
 
     def __init__(self, pipe: "connection.Connection[Any, Any]") -> None:
         self._pipe = pipe
+        self._speaking = threading.Lock()
         self._progress = Progress()
         self._next = 0.0
 
@@ -65,14 +70,21 @@ class Reporter:
 
     def progress(self, rows: int, size: int) -> None:
         """See packager.Report."""
+        progress = dataclasses.replace(self._progress, rows=rows, size=size)
         now = time.monotonic()
-        if now >= self._next:
+        # That all has come is always told: the packing of it is then waited for.
+        if now >= self._next or progress.has_all:
             self._next = now + _SECONDS_BETWEEN_REPORTS
-            self.say(dataclasses.replace(self._progress, rows=rows, size=size))
+            self.say(progress)
+
+    def alive(self) -> None:
+        """See packager.Report."""
+        self.say(Alive())
 
     def say(self, message: Message) -> None:
         """Send one message."""
-        self._pipe.send(message)
+        with self._speaking:
+            self._pipe.send(message)
 
 
 def main(pipe: "connection.Connection[Any, Any]", settings: Settings, task: Task) -> None:
@@ -80,7 +92,10 @@ def main(pipe: "connection.Connection[Any, Any]", settings: Settings, task: Task
     os.setsid()
     _die_with_the_service()
     give_memory_back()
-    start_logging(settings.DEBUG)
+    if settings.WORKER_MEMORY:
+        # What it has written to, and not the addresses it has reserved: those say little.
+        resource.setrlimit(resource.RLIMIT_DATA, (settings.WORKER_MEMORY, settings.WORKER_MEMORY))
+    start_logging(settings.DEBUG, (settings.SECRET, settings.SMTP_PASSWORD, _key(task)))
     with contextlib.suppress(Stopped), _stoppable():
         reporter = Reporter(pipe)
         reporter.say(Started())
@@ -96,13 +111,26 @@ def _carry_out(task: Task, settings: Settings, reporter: Reporter) -> Message:
             return _send(task, settings)
         return _package(task, settings, reporter)
     except PackagerError as error:
-        return Failed(_words(error))
+        return Failed(_words(error, task))
+    except MemoryError:
+        log.warning("%s: the memory that it may use (WORKER_MEMORY) is not enough", task.label)
+        return Failed("The package needs more memory than the service may use for it (WORKER_MEMORY).")
     except OSError as error:
-        log.exception("%s", task.label)
-        return Failed(f"The service could not write the package: {error.strerror or error}.")
+        return _unwritable(task, error)
     except Exception as error:  # unforeseen: the log has all of it, the visitor is told whose fault it is
         log.exception("%s", task.label)
         return Failed(f"The service has a fault ({type(error).__name__}); its log says more.")
+
+
+def _unwritable(task: Task, error: OSError) -> Failed:
+    if error.errno in _NO_ROOM:
+        log.warning("%s: %s", task.label, error.strerror)
+        return Failed(
+            "There was not enough room on the service's disk for the package. "
+            "Please ask for it again later, or for fewer rows."
+        )
+    log.error("%s", task.label, exc_info=error)
+    return Failed(f"The service could not write the package: {error.strerror or error}.")
 
 
 def _package(task: PackageTask, settings: Settings, reporter: Reporter) -> Message:
@@ -112,20 +140,26 @@ def _package(task: PackageTask, settings: Settings, reporter: Reporter) -> Messa
     except SlowRequest as slow:
         return Slow(slow.total)
     except SourceUnavailableError as error:
-        return Delayed(_words(error))
+        return Delayed(_words(error, task))
 
 
 def _send(task: MailTask, settings: Settings) -> Message:
     try:
         notify("mail", settings, task.notice)
     except MailDelayedError as error:
-        return Delayed(_words(error))
+        return Delayed(_words(error, task))
     return Sent()
 
 
-def _words(error: PackagerError) -> str:
+def _words(error: PackagerError, task: Task) -> str:
     """Its message, as far as every database and mail can hold it: some of it are other servers' words."""
-    return str(error).replace("\0", "").encode(errors="replace").decode()[:_MOST_OF_A_MESSAGE]
+    text = without([_key(task)], str(error))
+    return text.replace("\0", "").encode(errors="replace").decode()[:_MOST_OF_A_MESSAGE]
+
+
+def _key(task: Task) -> str:
+    """CKAN's key, if the task has one: it is in nobody's interest that it be repeated."""
+    return task.job.key or "" if isinstance(task, PackageTask) else ""
 
 
 def give_memory_back() -> None:

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -72,7 +72,8 @@ class Client:
 
     ``connect_timeout`` and ``read_timeout`` are seconds; the second is the longest silence in an answer.
     ``pauses`` are the seconds to wait before each further try of a patient request. ``slots`` bounds the
-    requests to one host that are under way at once, in all workers together.
+    requests to one host that are under way at once, in all workers together. ``alive`` is called whenever a
+    server is asked, be it again, so that waiting for it with patience is not taken for a standstill.
     """
 
     def __init__(
@@ -81,10 +82,12 @@ class Client:
         read_timeout: float,
         pauses: Sequence[float] = PAUSES,
         slots: Slots | None = None,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._timeouts = (connect_timeout, read_timeout)
         self._pauses = pauses
         self._slots = slots
+        self._alive = alive
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "ckanpackager"
         # Compressing costs CKAN's host more than it saves on the way to a neighbour.
@@ -140,6 +143,7 @@ class Client:
                 )
 
     def _send(self, method: str, url: str, key: str | None, **arguments: Any) -> requests.Response:
+        self._alive()
         try:
             return self._session.request(
                 method,

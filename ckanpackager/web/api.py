@@ -1,5 +1,6 @@
 """What portals and admins post. Each handler reads, asks, answers."""
 
+import re
 from typing import Any
 
 from ckanpackager import __version__
@@ -34,10 +35,16 @@ class Package(PostHandler):
         """Accept the request, or say what is wrong with it."""
         job = Job.from_form(self._task, self.form())
         self._check_host(job)
-        job_id = await self.queue.submit(job)
+        job_id = await self.queue.submit(job, self._idempotency_key())
         thanks = self.config.SUCCESS_MESSAGE
         status_url = self.queue.status_url(job_id)
         self.answer({"msg": thanks, "message": thanks, "job_id": job_id, "status_url": status_url})
+
+    def _idempotency_key(self) -> str | None:
+        key = self.request.headers.get("Idempotency-Key")
+        if key is not None and not re.fullmatch(r"[!-~]([ -~]{0,253}[!-~])?", key):
+            raise BadRequestError("The header Idempotency-Key must have 1 to 255 printable ASCII characters.")
+        return key
 
     def _check_host(self, job: Job) -> None:
         known = self.config.CKAN_HOSTS
@@ -106,13 +113,13 @@ class Jobs(PostHandler):
         self.answer({"jobs": jobs, "total": total})
 
 
-class JobAction(PostHandler):
-    """``/jobs/<id>/retry`` and ``/jobs/<id>/cancel``."""
+class Retry(PostHandler):
+    """``/jobs/<id>/retry``."""
 
-    async def post(self, job_id: str, action: str) -> None:
+    async def post(self, job_id: str) -> None:
         """Do it, and answer with the job as it then is."""
         self.form()
-        await {"retry": self.queue.retry, "cancel": self.queue.cancel}[action](job_id)
+        await self.queue.retry(job_id)
         self.answer({"job": await self.queue.view(job_id, private=True)})
 
 

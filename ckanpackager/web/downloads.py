@@ -38,7 +38,8 @@ class Download(Page):
         start, stop = self._part(package.size, etag)
         self.set_header("Content-Length", stop - start)
         if self.request.method == "GET":
-            await self._send(self.queue.package_path(name), start, stop)
+            with self.queue.lent(name):
+                await self._send(self.queue.package_path(name), start, stop)
 
     def _describe(self, file_name: str, sha256: str, etag: str) -> None:
         digest = base64.b64encode(bytes.fromhex(sha256)).decode()

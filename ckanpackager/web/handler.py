@@ -123,14 +123,18 @@ class PostHandler(Handler):
         if self._size <= _LARGEST_BODY:
             self._body += chunk
 
-    def form(self) -> Form:
-        """The parameters of an authorized request.
+    def parameters(self) -> dict[str, Any]:
+        """The parameters, whoever sent them.
 
-        Raises TooLargeError, BadRequestError for a body that cannot be read, and NotAuthorizedError.
+        Raises TooLargeError, and BadRequestError for a body that cannot be read.
         """
         if self._size > _LARGEST_BODY:
             raise errors.TooLargeError(f"The body is larger than {_LARGEST_BODY} bytes.")
-        values = parse_body(self.request.headers.get("Content-Type", ""), bytes(self._body))
+        return parse_body(self.request.headers.get("Content-Type", ""), bytes(self._body))
+
+    def form(self) -> Form:
+        """The parameters of an authorized request. Raises as :meth:`parameters`, and NotAuthorizedError."""
+        values = self.parameters()
         self._authorize(values.get("secret"))
         return Form(values)
 

@@ -36,7 +36,9 @@ class Page(Handler):
 
     def show(self, template: str, **values: Any) -> None:
         """Finish with a page that loads nothing from anywhere."""
-        self.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+        self.set_header(
+            "Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
+        )
         self.set_header("Referrer-Policy", "no-referrer")
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.render(template, version=__version__, **values)
@@ -75,3 +77,35 @@ class JobPage(Page, PostHandler):
         self.form()
         job = await self.queue.view(job_id, private=True)
         self.answer({"job": job, "events": await self.queue.events(job_id)})
+
+
+class Cancel(Page, PostHandler):
+    """``/jobs/<id>/cancel``: for the admin with the secret, and for the visitor from the job's page.
+
+    Whoever knows the page's address may cancel, but only by a post that says so: programs that follow all
+    links, such as those that look through e-mails, post nothing.
+    """
+
+    async def post(self, job_id: str) -> None:
+        """Do it, and show the job as it then is."""
+        by_visitor = "secret" not in (parameters := self.parameters()) and parameters.get("confirm") == "yes"
+        if by_visitor:
+            await self.queue.cancel(job_id, "cancelled on its page")
+        else:
+            self.form()
+            await self.queue.cancel(job_id)
+        if by_visitor and self._is_browser:
+            self.redirect(f"../{job_id}", status=303)
+        else:
+            self.answer({"job": await self.queue.view(job_id, private=not by_visitor)})
+
+    def show_error(self, error: PackagerError) -> None:
+        """In a page for a browser alone."""
+        if self._is_browser:
+            self.show("error.html", message=str(error), refresh=None)
+        else:
+            Handler.show_error(self, error)
+
+    @property
+    def _is_browser(self) -> bool:
+        return "text/html" in self.request.headers.get("Accept", "")
