@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.forkserver import ensure_running
 from typing import Any
 
+from ckanpackager import faults
 from ckanpackager.database import UNUSABLE, DatabaseThread
 from ckanpackager.errors import PackagerError
 from ckanpackager.jobs import messages
@@ -252,6 +253,7 @@ class Supervisor:
             work = await self._database(self._table.claim, pool.name, now)
         if work is None:
             return False
+        faults.reached("mail.claimed" if pool.name == MAIL else "job.claimed")
         try:
             child = Child(self._settings, self._task(work))
         except (OSError, EOFError):
@@ -300,8 +302,10 @@ class Supervisor:
     async def _settle_job(self, claim: Claim, message: messages.Message, now: float) -> None:
         match message:
             case messages.Built(package):
+                faults.reached("built.heard")
                 if not await self._database(self._table.built, claim, package, now):
                     await self._discard(claim)
+                faults.reached("built.committed")
                 self.wake()  # a mail is owed
             case messages.Slow(rows):
                 await self._database(self._table.move_to_slow, claim, rows, now)
@@ -313,7 +317,9 @@ class Supervisor:
     async def _settle_mail(self, delivery: Delivery, message: messages.Message, now: float) -> None:
         match message:
             case messages.Sent():
+                faults.reached("sent.heard")
                 await self._database(self._outbox.sent, delivery, now)
+                faults.reached("sent.committed")
             case messages.Delayed(error):
                 await self._database(self._outbox.delayed, delivery, error, now)
             case messages.Failed(error):

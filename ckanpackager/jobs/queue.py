@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ckanpackager import faults
 from ckanpackager.database import DatabaseThread
 from ckanpackager.errors import UnavailableError
 from ckanpackager.job import Job
@@ -45,6 +46,7 @@ class JobQueue:
         if self._supervisor.is_stopping:
             raise UnavailableError("The service is being stopped. Please try again in a minute.")
         job_id = await self._database(self._table.accept, job, self._clock())
+        faults.reached("job.accepted")
         self._supervisor.wake()
         return job_id
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from multiprocessing import connection, parent_process
 from typing import Any
 
+from ckanpackager import faults
 from ckanpackager.errors import MailDelayedError, PackagerError, SourceUnavailableError
 from ckanpackager.jobs.messages import (
     Built,
@@ -81,10 +82,14 @@ def main(pipe: "connection.Connection[Any, Any]", settings: Settings, task: Task
     _die_with_the_service()
     give_memory_back()
     start_logging(settings.DEBUG)
+    faults.switch_on()
     with contextlib.suppress(Stopped), _stoppable():
         reporter = Reporter(pipe)
         reporter.say(Started())
-        reporter.say(_carry_out(task, settings, reporter))
+        last_word = _carry_out(task, settings, reporter)
+        reporter.say(last_word)
+        if isinstance(last_word, Built | Sent):
+            faults.reached("built.said" if isinstance(last_word, Built) else "sent.said")
     pipe.close()
     # Threads that still wait for an answer that nobody wants must not keep a place of the pool.
     os._exit(os.EX_OK)
@@ -99,6 +104,8 @@ def _carry_out(task: Task, settings: Settings, reporter: Reporter) -> Message:
         return Failed(_words(error))
     except OSError as error:
         log.exception("%s", task.label)
+        if isinstance(task, MailTask):  # it is the host that is in trouble, not the mail
+            return Delayed(f"The service could not send the mail: {error.strerror or error}.")
         return Failed(f"The service could not write the package: {error.strerror or error}.")
     except Exception as error:  # unforeseen: the log has all of it, the visitor is told whose fault it is
         log.exception("%s", task.label)
@@ -116,6 +123,7 @@ def _package(task: PackageTask, settings: Settings, reporter: Reporter) -> Messa
 
 
 def _send(task: MailTask, settings: Settings) -> Message:
+    faults.reached("mail.begun")
     try:
         notify("mail", settings, task.notice)
     except MailDelayedError as error:
