@@ -15,7 +15,7 @@ import peewee
 from playhouse import db_url
 from playhouse.migrate import SchemaMigrator, migrate
 
-from ckanpackager.errors import SettingsError
+from ckanpackager.errors import SettingsError, UnavailableError
 
 SCHEMA_VERSION = 1
 
@@ -82,7 +82,8 @@ def open_database(url: str, models: Sequence[type[peewee.Model]]) -> peewee.Data
     """Open the database at ``url``, with the tables of ``models`` made or completed, and bind them to it.
 
     Tables that an older installation made keep their rows and gain the columns they lack. Raises
-    SettingsError where the database cannot be opened, or was written by a newer version.
+    SettingsError where the database cannot be opened, or was written by a newer version, and UnavailableError
+    where that may pass: its server is down, or its disk is full.
     """
     is_sqlite = urlsplit(url).scheme.startswith("sqlite")
     arguments: dict[str, Any] = {"pragmas": _SQLITE_PRAGMAS} if is_sqlite else {}
@@ -96,6 +97,10 @@ def open_database(url: str, models: Sequence[type[peewee.Model]]) -> peewee.Data
             for model in models:
                 _complete(database, model)
             database.create_tables(models)
+    except UNUSABLE as error:
+        raise UnavailableError(
+            f"STATS_DB: the database cannot be opened now: {str(error).strip()}."
+        ) from error
     except (peewee.PeeweeException, RuntimeError, ImportError, KeyError) as error:
         raise SettingsError(f"STATS_DB: the database cannot be opened: {error}.") from error
     return database

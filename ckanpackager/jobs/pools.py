@@ -169,6 +169,7 @@ class Supervisor:
         self._clock = clock
         self._woken = asyncio.Event()
         self._failed_starts = 0
+        self._unstarted: deque[Claim | Delivery] = deque()
         self._stopping = False
         self.pools = {
             FAST: Pool(FAST, settings.FAST_WORKERS),
@@ -179,7 +180,8 @@ class Supervisor:
     # ------------------------------------------------------------- for the service
 
     async def run(self) -> None:
-        """Tick until :meth:`stop`, whenever something happens and at least once a second."""
+        """Tick until :meth:`stop`, at once, whenever something happens and at least once a second."""
+        self.wake()
         while not (self._stopping and not self._runs()):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), _SECONDS_BETWEEN_TICKS)
@@ -237,12 +239,14 @@ class Supervisor:
             for pool in self.pools.values():
                 for run in list(pool.runs):
                     await self._follow(pool, run, now)
+            await self._hand_back_unstarted(now)
             if not self._stopping:
                 for pool in self.pools.values():
                     while pool.has_room and await self._start_next(pool, now):
                         pass
         except UNUSABLE:
             log.exception("the database cannot be used now")
+            return  # what the children say is for the next tick, in a second: it would call for one at once
         self._watch()
 
     async def _start_next(self, pool: Pool, now: float) -> bool:
@@ -259,7 +263,8 @@ class Supervisor:
         except (OSError, EOFError):
             # The host has no process to give, or the forkserver has just died: the next one is another.
             log.exception("no process could be started")
-            await self._not_started(work, now)
+            self._unstarted.append(work)
+            await self._hand_back_unstarted(now)
             return False
         pool.runs.append(Run(work, child))
         return True
@@ -339,6 +344,15 @@ class Supervisor:
             else:
                 await self._database(self._table.worker_lost, run.work, how, now)
         run.is_settled = True
+
+    async def _hand_back_unstarted(self, now: float) -> None:
+        while self._unstarted:
+            work = self._unstarted.popleft()
+            try:
+                await self._not_started(work, now)
+            except UNUSABLE:
+                self._unstarted.appendleft(work)
+                raise
 
     async def _not_started(self, work: Claim | Delivery, now: float) -> None:
         """That is no fault of the task, which waits for another process; but it must not go on for ever."""
