@@ -64,6 +64,7 @@ class Audit:
         if not self._unit.given_up and (status := self._unit.stop()) != 0:
             self._say(f"the service stopped with status {status}")
         self._look_for_processes()
+        self._look_at_the_log()
         self._look_for_leftovers(stopped=True)
         if (found := query(self._unit, "PRAGMA integrity_check")) != [("ok",)]:
             self._say(f"the database is damaged: {found}")
@@ -225,6 +226,14 @@ class Audit:
             left += sockets
         if left:
             self._say(f"{'after' if stopped else 'before'} it was stopped, this was left: {_names(left)}")
+
+    def _look_at_the_log(self) -> None:
+        seconds = time.time() - self._diary.began
+        if (asked := self._unit.log.count("the database cannot be used now")) > 2 * seconds + 20:
+            self._say(f"the database could not be used and was asked {asked} times in {seconds:.0f} s")
+        for words in ("never retrieved", "Exception in", "Exception ignored", "AssertionError", "TypeError"):
+            if words in self._unit.log:
+                self._say(f"the log has {words!r}")
 
     def _look_for_processes(self) -> None:
         end = time.monotonic() + 5

@@ -13,7 +13,7 @@ from tests.chaos.trouble import ChaosSink, Trouble
 from tests.chaos.unit import Unit
 from tests.fake_ckan import FakeCkan
 
-TIMEOUTS = {"CONNECT_TIMEOUT": 2, "READ_TIMEOUT": 2, "SMTP_TIMEOUT": 1, "STOP_GRACE": 1}
+TIMEOUTS = {"CONNECT_TIMEOUT": 2, "READ_TIMEOUT": 2, "SMTP_TIMEOUT": 3, "STOP_GRACE": 1}
 
 
 def run(folder: Path, jobs: int, kills: int, seed: int) -> None:
