@@ -231,7 +231,7 @@ class Audit:
         seconds = time.time() - self._diary.began
         if (asked := self._unit.log.count("the database cannot be used now")) > 2 * seconds + 20:
             self._say(f"the database could not be used and was asked {asked} times in {seconds:.0f} s")
-        for words in ("never retrieved", "Exception in", "Exception ignored", "AssertionError", "TypeError"):
+        for words in ("never retrieved", "Exception in", "AssertionError", "TypeError"):
             if words in self._unit.log:
                 self._say(f"the log has {words!r}")
 
