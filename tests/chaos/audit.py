@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import itertools
 import re
+import signal
 import threading
 import time
 from collections import Counter, defaultdict
@@ -16,7 +17,7 @@ import requests
 from tests.chaos.diary import Diary
 from tests.chaos.orders import Order
 from tests.chaos.portal import UNFINISHED, Portal, query
-from tests.chaos.trouble import CUT, FULL, KILL, REFUSAL, STOP, ChaosSink, Trouble
+from tests.chaos.trouble import CUT, FULL, KILL, LOCK, REFUSAL, STOP, ChaosSink, Trouble
 from tests.chaos.unit import Unit
 from tests.services import TIMEOUT
 
@@ -65,6 +66,7 @@ class Audit:
             self._say(f"the service stopped with status {status}")
         self._look_for_processes()
         self._look_at_the_log()
+        self._look_at_the_exits()
         self._look_for_leftovers(stopped=True)
         if (found := query(self._unit, "PRAGMA integrity_check")) != [("ok",)]:
             self._say(f"the database is damaged: {found}")
@@ -113,7 +115,7 @@ class Audit:
         if re.search(r"could not write the package: (File too large|No space left)", error):
             return self._diary.has([FULL], finished - _SOON, finished + _NOTED)
         if "could not be sent" in error:
-            return "550" in error and self._diary.has([REFUSAL], finished - _SOON, finished)
+            return "550" in error and self._diary.has([REFUSAL], finished - _SOON, finished + _NOTED)
         # Each death is looked at by itself.
         return "died 3 times" in error
 
@@ -234,6 +236,13 @@ class Audit:
         for words in ("never retrieved", "Exception in", "AssertionError", "TypeError"):
             if words in self._unit.log:
                 self._say(f"the log has {words!r}")
+
+    def _look_at_the_exits(self) -> None:
+        for when, status in self._unit.exits:
+            # It cannot start without its database, and says so after the busy_timeout.
+            causes = {0: [STOP], -signal.SIGKILL: [KILL]}.get(status, [FULL, LOCK, f"{KILL}: the forkserver"])
+            if not self._diary.has(causes, when - _SOON, when + _NOTED):
+                self._say(f"the service ended with status {status}, and we have done nothing to it")
 
     def _look_for_processes(self) -> None:
         end = time.monotonic() + 5

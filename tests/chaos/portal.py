@@ -15,7 +15,6 @@ from tests.chaos.unit import Unit
 from tests.services import SECRET
 
 CLIENTS = 4
-_MOST_UNFINISHED = 24  # jobs; more would only wait
 _PATIENCE = 60.0  # seconds
 UNFINISHED = "('queued', 'running', 'built')"
 
@@ -23,7 +22,7 @@ UNFINISHED = "('queued', 'running', 'built')"
 class Portal:
     """Posts ``orders`` and keeps what was answered. ``accepted`` leads from an order's number to its job."""
 
-    def __init__(self, unit: Unit, diary: Diary, orders: Iterator[Order]) -> None:
+    def __init__(self, unit: Unit, diary: Diary, orders: Iterator[Order], most_unfinished: int) -> None:
         self.orders: list[Order] = []
         self.accepted: dict[int, str] = {}
         self.posted = 0
@@ -32,6 +31,7 @@ class Portal:
         self._unit = unit
         self._diary = diary
         self._waiting = orders
+        self._most_unfinished = most_unfinished  # more would only wait
         self._changed = threading.Condition()
         self._threads = [threading.Thread(target=self._post_all, name=f"client {n}") for n in range(CLIENTS)]
 
@@ -83,7 +83,7 @@ class Portal:
 
     def _wait_for_room(self) -> None:
         sql = f"SELECT count(*) FROM jobs WHERE state IN {UNFINISHED}"
-        while query(self._unit, sql)[0][0] >= _MOST_UNFINISHED and not self.ended.wait(0.1):
+        while query(self._unit, sql)[0][0] >= self._most_unfinished and not self.ended.wait(0.1):
             pass
 
     def _post(self, order: Order) -> str | None:

@@ -1,6 +1,7 @@
 """One run: jobs, trouble, and what became of the promises."""
 
 import random
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,11 +27,15 @@ def run(folder: Path, jobs: int, kills: int, seed: int) -> None:
     rng = random.Random(seed)
     print(f"CHAOS_SEED={seed} CHAOS_JOBS={jobs}, in {folder}", flush=True)
     resources: list[Resource] = [table()]
-    with FakeCkan(resources) as ckan, ChaosSink(diary) as sink:
+    with FakeCkan(resources) as ckan, ChaosSink(diary) as sink, tempfile.TemporaryDirectory() as temp:
         unit = Unit(
-            folder, diary, {**sink.settings, **TIMEOUTS, "SLOW_REQUEST": SLOW_REQUEST, "PAGE_SIZE": 1000}
+            folder,
+            Path(temp),
+            diary,
+            {**sink.settings, **TIMEOUTS, "SLOW_REQUEST": SLOW_REQUEST, "PAGE_SIZE": 1000},
         )
-        portal = Portal(unit, diary, orders(ckan, jobs, random.Random(rng.random())))
+        some = orders(ckan, jobs, random.Random(rng.random()))
+        portal = Portal(unit, diary, some, most_unfinished=min(24, jobs // 5))
         trouble = Trouble(unit, ckan, sink, portal, diary, rng)
         try:
             unit.start()

@@ -1,5 +1,6 @@
 """The service, started again whenever it dies, as systemd does it."""
 
+import contextlib
 import os
 import re
 import resource
@@ -21,17 +22,17 @@ _LONGEST_START = 30.0
 
 
 class Unit:
-    """A service of our own in ``folder``. ``program`` is a module to run."""
+    """A service of our own in ``folder``. Sockets lie in ``temp``, whose path must be short."""
 
-    def __init__(self, folder: Path, diary: Diary, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, temp: Path, diary: Diary, settings: dict[str, Any]) -> None:
         self.folder = folder
         self.store = folder / "store"
-        self.temp = folder / "temp"
+        self.temp = temp
         self.database = folder / "stats.db"
         self.faults = folder / "faults"
         self.mark = f"{os.getpid()}-{time.time_ns()}"
         self.given_up = False
-        self.exits: list[int] = []
+        self.exits: list[tuple[float, int]] = []  # when, and with which status
         self._diary = diary
         self._lines: list[str] = []
         self._url: str | None = None
@@ -99,8 +100,10 @@ class Unit:
         pid = self.pid
         if pid is None:
             return False
-        os.kill(pid, number)
-        return True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            return True
+        return False
 
     def limit_files(self, size: int | None) -> None:
         """Let no file grow beyond ``size`` bytes, now and after a restart: as if the disk were full."""
@@ -113,16 +116,18 @@ class Unit:
     def stop(self) -> int:
         """Stop it as systemd does. Returns its exit status."""
         self._stopping = True
+        self._diary.note("stop: for good")
         self.signal(signal.SIGTERM)
         self._thread.join(60)
         assert not self._thread.is_alive(), f"the service does not stop:\n{self.tail()}"
-        return self.exits[-1]
+        return self.exits[-1][1]
 
     def destroy(self) -> None:
         """End whatever is still there."""
         self._stopping = True
         for pid in self.marked():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._thread.join(60)
 
     def marked(self) -> list[int]:
@@ -143,7 +148,7 @@ class Unit:
     def _keep_running(self) -> None:
         while not self._stopping:
             self._run_once()
-            if self.exits[-1] == os.EX_CONFIG:
+            if self.exits[-1][1] == os.EX_CONFIG:
                 # RestartPreventExitStatus: systemd would leave it at that.
                 with self._changed:
                     self.given_up = True
@@ -169,7 +174,7 @@ class Unit:
         status = process.wait()
         with self._changed:
             self._url = None
-            self.exits.append(status)
+            self.exits.append((time.time(), status))
         self._diary.note("the service came down")
 
     def _read_log(self, process: subprocess.Popen[str]) -> None:
