@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-ckan check lint types bench clean
+.PHONY: demo test test-ckan test-chaos check lint types bench clean
 
 demo: $(READY)            ## the whole service at work; API_URL=... RESOURCE=... for a real CKAN
 	@rm -rf .demo
@@ -16,6 +16,9 @@ test: $(READY)            ## the tests; TESTS=tests/test_job.py for some of them
 
 test-ckan: $(READY)       ## the service against a real CKAN of our own; CKAN_VERSION=2.11.6 for another one
 	$(BIN)/python -m pytest $(or $(TESTS),tests/ckan)
+
+test-chaos: $(READY)      ## a thousand jobs under three hundred kills and other troubles; CHAOS_JOBS=100 CHAOS_SEED=7
+	$(BIN)/python -m pytest -s --tb=short tests/chaos
 
 check: lint types test    ## lint, types and tests
 

@@ -15,7 +15,7 @@ import peewee
 from playhouse import db_url
 from playhouse.migrate import SchemaMigrator, migrate
 
-from ckanpackager.errors import SettingsError
+from ckanpackager.errors import SettingsError, UnavailableError
 
 # 1: the tables of 1.0 before its release.
 # 2: packages have a report and an index of what is still there; request_keys; jobs by cache_key and state.
@@ -86,7 +86,8 @@ def open_database(url: str, models: Sequence[type[peewee.Model]]) -> peewee.Data
 
     Tables that an older installation made, or the retired service, keep their rows and gain the columns
     and indexes they lack, in one transaction. Raises SettingsError where the database cannot be opened, or
-    was written by a newer version.
+    was written by a newer version, and UnavailableError where that may pass: its server is down, or its disk
+    is full.
     """
     is_sqlite = urlsplit(url).scheme.startswith("sqlite")
     arguments: dict[str, Any] = {"pragmas": _SQLITE_PRAGMAS} if is_sqlite else {}
@@ -103,6 +104,10 @@ def open_database(url: str, models: Sequence[type[peewee.Model]]) -> peewee.Data
             for index in _DROPPED_INDEXES:
                 database.execute_sql(f"DROP INDEX IF EXISTS {index}")
             _mark()
+    except UNUSABLE as error:
+        raise UnavailableError(
+            f"STATS_DB: the database cannot be opened now: {str(error).strip()}."
+        ) from error
     except (peewee.PeeweeException, RuntimeError, ImportError, KeyError) as error:
         raise SettingsError(f"STATS_DB: the database cannot be opened: {error}.") from error
     return database

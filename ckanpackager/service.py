@@ -32,7 +32,7 @@ import docopt
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
-from ckanpackager import __version__, stats, systemd
+from ckanpackager import __version__, faults, stats, systemd
 from ckanpackager.database import DatabaseThread
 from ckanpackager.errors import PackagerError, SettingsError
 from ckanpackager.jobs import models
@@ -60,6 +60,7 @@ def main() -> int:
     try:
         settings = Settings.from_environment()
         start_logging(settings.DEBUG, (settings.SECRET, settings.SMTP_PASSWORD))
+        faults.switch_on()
         asyncio.run(serve(settings))
     except PackagerError as error:
         print(f"ckanpackager-service: {error}", file=sys.stderr)  # noqa: T201 - there may be no log yet

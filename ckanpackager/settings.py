@@ -42,6 +42,7 @@ PLACEHOLDERS = (
     "report",
 )
 FAILURE_PLACEHOLDERS = (*PLACEHOLDERS, "error")
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DOI_PLACEHOLDERS = tuple(name for name in PLACEHOLDERS if not name.startswith("doi_"))
 
 _EMAIL_BODY = """Hello,
@@ -624,6 +625,8 @@ def _unusable(name: str, folder: Path) -> list[str]:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"ckanpackager")
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            return []  # that passes, and finished packages can be handed out meanwhile
         advice = f"let {_user()} write to it, or name another"
         if error.errno == errno.EROFS:
             advice = f"name another, or allow it with ReadWritePaths={folder} in the systemd unit"

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from ckanpackager import faults
 from ckanpackager.errors import SettingsError
 from ckanpackager.job import Job
 
@@ -166,12 +167,21 @@ class Draft:
         self, zip_file_name: str, file_name: str, rows: int | None, report: str | None = None
     ) -> Package:
         """Give the finished ZIP its name, once its bytes are safely on the disk."""
+        faults.reached("draft.written")
         with open(self.path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
             size = file.seek(0, os.SEEK_END)
-        os.rename(self.path, self.folder / zip_file_name)
-        _sync_folder(self.folder)
+        faults.reached("draft.synced")
+        named = self.folder / zip_file_name
+        os.rename(self.path, named)
+        try:
+            faults.reached("package.named")
+            _sync_folder(self.folder)
+            faults.reached("folder.synced")
+        except BaseException:
+            named.unlink()  # nobody will hear of it
+            raise
         return Package(zip_file_name, file_name, size, sha256, rows, report)
 
 

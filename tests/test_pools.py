@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import multiprocessing
 import os
+import select
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from ckanpackager.jobs.pools import FAST, MAIL, SLOW, Supervisor, WorkersCannotS
 from ckanpackager.jobs.queue import JobQueue, eta
 from ckanpackager.jobs.worker import Reporter
 from tests.fake_ckan import FakeCkan, a_page, page_from
-from tests.services import is_alive
+from tests.services import TIMEOUT, is_alive
 from tests.sinks import HANG, Sink
 from tests.test_table import Bench
 
@@ -73,6 +74,13 @@ class Stage:
             await asyncio.wait_for(self.supervisor._woken.wait(), 20)
             self.supervisor._woken.clear()
         raise AssertionError("nothing came of it")
+
+    async def is_woken(self) -> bool:
+        """Does the loop, when it is left alone, find that there is something to do?"""
+        self.supervisor._woken.clear()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return self.supervisor._woken.is_set()
 
     def running(self, pool: str = FAST) -> list[pools.Run]:
         return self.supervisor.pools[pool].runs
@@ -466,12 +474,34 @@ def test_a_fate_that_could_not_be_written_down_is_not_forgotten(
         with other.atomic("EXCLUSIVE"):
             gate.open()
             (run,) = stage.running()
-            await stage.until(lambda: run.child.exit_code is not None)
+            await asyncio.to_thread(select.select, run.child.waitables[-1:], [], [], TIMEOUT)
             await stage.tick()
             assert stage.running() == [run]
+            assert not await stage.is_woken()
         other.close()
         await stage.tick()
         assert stage.bench.state(job_id) == "built"
+
+    stage(scene)
+
+
+def test_a_job_that_could_not_be_started_or_handed_back_is_not_forgotten(
+    stage: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(stage: Stage) -> None:
+        def fail(*arguments: Any) -> None:
+            raise OSError("no process to be had")
+
+        def cannot(*arguments: Any) -> None:
+            raise peewee.OperationalError("disk I/O error")
+
+        job_id = stage.accept()
+        with monkeypatch.context() as patch:
+            patch.setattr(pools, "Child", fail)
+            patch.setattr(stage.bench.table, "hand_back", cannot)
+            await stage.tick()
+            assert stage.bench.state(job_id) == "running"
+        await stage.until(lambda: stage.bench.state(job_id) == "built")
 
     stage(scene)
 

@@ -3,6 +3,7 @@ import errno
 import os
 import pickle
 import re
+import resource
 import socket
 import string
 from pathlib import Path
@@ -521,6 +522,16 @@ def test_all_folders_that_cannot_be_used_are_refused_at_once(tmp_path):
         settings.prepare()
     lines = str(refusal.value).splitlines()
     assert [line.split()[1] for line in lines] == ["STORE_DIRECTORY", "TEMP_DIRECTORY"]
+
+
+def test_disk_that_is_full_is_no_matter_of_settings(tmp_path):
+    folders(tmp_path).prepare()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        folders(tmp_path).prepare()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_database_that_is_not_a_file_is_refused(tmp_path):

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import os
+import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,18 @@ def on_sqlite(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
     bench.database.close()
+
+
+def test_another_program_that_locks_the_database_is_waited_for(on_sqlite: Bench, tmp_path: Path) -> None:
+    job_id = on_sqlite.accept()
+    other = sqlite3.connect(tmp_path / "stats.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    assert on_sqlite.state(job_id) == "queued"  # who only asks need not wait
+    end = threading.Timer(0.1, other.rollback)
+    end.start()
+    assert on_sqlite.claim().id == job_id
+    end.join()
+    other.close()
 
 
 def test_a_job_goes_from_accepted_to_done(bench: Bench) -> None:

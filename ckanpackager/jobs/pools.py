@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.forkserver import ensure_running
 from typing import Any
 
+from ckanpackager import faults
 from ckanpackager.database import UNUSABLE, DatabaseThread
 from ckanpackager.errors import PackagerError
 from ckanpackager.jobs import messages
@@ -193,6 +194,7 @@ class Supervisor:
         self._woken = asyncio.Event()
         self.wake()
         self._failed_starts = 0
+        self._unstarted: deque[Claim | Delivery] = deque()
         self._stopping = False
         for_a_mail = _ANSWERS_TO_A_MAIL * settings.SMTP_TIMEOUT
         self.pools = {
@@ -204,7 +206,8 @@ class Supervisor:
     # ------------------------------------------------------------- for the service
 
     async def run(self) -> None:
-        """Tick until :meth:`stop`, whenever something happens and at least once a second."""
+        """Tick until :meth:`stop`, at once, whenever something happens and at least once a second."""
+        self.wake()
         while not (self._stopping and not self._runs()):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), _SECONDS_BETWEEN_TICKS)
@@ -264,6 +267,7 @@ class Supervisor:
             for pool in self.pools.values():
                 for run in list(pool.runs):
                     await self._follow(pool, run, now)
+            await self._hand_back_unstarted(now)
             if not self._stopping:
                 await self.room.look(now)
                 for pool in self.pools.values():
@@ -271,6 +275,7 @@ class Supervisor:
                         pass
         except UNUSABLE:
             log.exception("the database cannot be used now")
+            return  # what the children say is for the next tick, in a second: it would call for one at once
         self._watch()
 
     def _may_start(self, pool: Pool) -> bool:
@@ -285,12 +290,14 @@ class Supervisor:
             work = await self._database(self._table.claim, pool.name, now)
         if work is None:
             return False
+        faults.reached("mail.claimed" if pool.name == MAIL else "job.claimed")
         try:
             child = Child(self._settings, self._task(work))
         except (OSError, EOFError):
             # The host has no process to give, or the forkserver has just died: the next one is another.
             log.exception("no process could be started")
-            await self._not_started(work, now)
+            self._unstarted.append(work)
+            await self._hand_back_unstarted(now)
             return False
         pool.runs.append(Run(work, child, began=now, alive=now))
         return True
@@ -338,8 +345,10 @@ class Supervisor:
     async def _settle_job(self, claim: Claim, message: messages.Message, now: float) -> None:
         match message:
             case messages.Built(package):
+                faults.reached("built.heard")
                 if not await self._database(self._table.built, claim, package, now):
                     await self._discard(claim)
+                faults.reached("built.committed")
                 self.wake()  # a mail is owed
             case messages.Slow(rows):
                 await self._database(self._table.move_to_slow, claim, rows, now)
@@ -352,7 +361,9 @@ class Supervisor:
     async def _settle_mail(self, delivery: Delivery, message: messages.Message, now: float) -> None:
         match message:
             case messages.Sent():
+                faults.reached("sent.heard")
                 await self._database(self._outbox.sent, delivery, now)
+                faults.reached("sent.committed")
             case messages.Delayed(error):
                 await self._database(self._outbox.delayed, delivery, error, now)
             case messages.Failed(error):
@@ -372,6 +383,15 @@ class Supervisor:
             else:
                 await self._database(self._table.worker_lost, run.work, how, now)
         run.is_settled = True
+
+    async def _hand_back_unstarted(self, now: float) -> None:
+        while self._unstarted:
+            work = self._unstarted.popleft()
+            try:
+                await self._not_started(work, now)
+            except UNUSABLE:
+                self._unstarted.appendleft(work)
+                raise
 
     async def _not_started(self, work: Claim | Delivery, now: float) -> None:
         """That is no fault of the task, which waits for another process; but it must not go on for ever."""

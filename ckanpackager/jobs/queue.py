@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from ckanpackager import faults
 from ckanpackager.database import DatabaseThread
 from ckanpackager.errors import UnavailableError
 from ckanpackager.job import Job
@@ -54,6 +55,7 @@ class JobQueue:
             raise UnavailableError("The service is being stopped. Please try again in a minute.")
         closed = None if self._supervisor.room.shortage is None else _NO_ROOM
         job_id = await self._database(self._table.accept, job, self._clock(), idempotency_key, closed)
+        faults.reached("job.accepted")
         self._supervisor.wake()
         return job_id
 

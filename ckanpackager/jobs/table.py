@@ -67,7 +67,23 @@ class HasDatabase(Protocol):
 
 
 def transaction(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:
-    """Run the method in a transaction of its own, or within the one under way."""
+    """Run the method in a transaction of its own, or within the one under way.
+
+    SQLite waits while another program holds the database (busy_timeout), but not within a transaction that
+    has read before it writes: so it is told at the beginning that this one will write.
+    """
+
+    @functools.wraps(method)
+    def run(self: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        is_sqlite = isinstance(self.database, peewee.SqliteDatabase)
+        with self.database.atomic("IMMEDIATE") if is_sqlite else self.database.atomic():
+            return method(self, *args, **kwargs)
+
+    return run
+
+
+def question(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:
+    """Run the method, which writes nothing, in a transaction that waits for nobody."""
 
     @functools.wraps(method)
     def run(self: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -307,7 +323,7 @@ class JobTable:
         before = now - self._settings.KEEP_TIME if cutoff is None else cutoff
         return names + self._strangers(before, linked.union(names))
 
-    @transaction
+    @question
     def stored(self) -> int:
         """How many bytes the packages in the store have together."""
         there = PackageRow.select(peewee.fn.SUM(PackageRow.size)).where(PackageRow.removed.is_null())
@@ -340,7 +356,7 @@ class JobTable:
                 size -= package.size
         return names
 
-    @transaction
+    @question
     def package(self, name: str) -> PackageRow:
         """The package of that name in the store. Raises NotFoundError, or GoneError where it was removed."""
         row: PackageRow | None = PackageRow.get_or_none(PackageRow.zip_file_name == name)
@@ -352,7 +368,7 @@ class JobTable:
 
     # ------------------------------------------------------------- questions
 
-    @transaction
+    @question
     def counts(self) -> dict[str, Any]:
         """How many jobs wait and run in each pool, are unfinished at all, and have been processed."""
         by_state = (
@@ -374,19 +390,19 @@ class JobTable:
             },
         }
 
-    @transaction
+    @question
     def view(self, job_id: str, *, private: bool = False) -> dict[str, Any]:
         """The job in JSON's types; ``private`` adds what only the admin may see. Raises NotFoundError."""
         row = self._row(job_id)
         return views.private(row, self._settings) if private else views.public(row, self._settings)
 
-    @transaction
+    @question
     def events(self, job_id: str) -> list[dict[str, Any]]:
         """Every change of the job, oldest first. Raises NotFoundError."""
         columns = (EventRow.timestamp, EventRow.state, EventRow.reason)
         return list(self._row(job_id).events.select(*columns).order_by(EventRow.id).dicts())
 
-    @transaction
+    @question
     def page(self, state: str | None, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
         """Jobs for the admin, newest first, and how many there are of them."""
         query = JobRow.select() if state is None else JobRow.select().where(JobRow.state == state)

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from multiprocessing import connection, parent_process
 from typing import Any
 
+from ckanpackager import faults
 from ckanpackager.errors import MailDelayedError, PackagerError, SourceUnavailableError
 from ckanpackager.jobs.messages import (
     Alive,
@@ -96,10 +97,14 @@ def main(pipe: "connection.Connection[Any, Any]", settings: Settings, task: Task
         # What it has written to, and not the addresses it has reserved: those say little.
         resource.setrlimit(resource.RLIMIT_DATA, (settings.WORKER_MEMORY, settings.WORKER_MEMORY))
     start_logging(settings.DEBUG, (settings.SECRET, settings.SMTP_PASSWORD, _key(task)))
+    faults.switch_on()
     with contextlib.suppress(Stopped), _stoppable():
         reporter = Reporter(pipe)
         reporter.say(Started())
-        reporter.say(_carry_out(task, settings, reporter))
+        last_word = _carry_out(task, settings, reporter)
+        reporter.say(last_word)
+        if isinstance(last_word, Built | Sent):
+            faults.reached("built.said" if isinstance(last_word, Built) else "sent.said")
     pipe.close()
     # Threads that still wait for an answer that nobody wants must not keep a place of the pool.
     os._exit(os.EX_OK)
@@ -116,13 +121,16 @@ def _carry_out(task: Task, settings: Settings, reporter: Reporter) -> Message:
         log.warning("%s: the memory that it may use (WORKER_MEMORY) is not enough", task.label)
         return Failed("The package needs more memory than the service may use for it (WORKER_MEMORY).")
     except OSError as error:
-        return _unwritable(task, error)
+        return _trouble_of_the_host(task, error)
     except Exception as error:  # unforeseen: the log has all of it, the visitor is told whose fault it is
         log.exception("%s", task.label)
         return Failed(f"The service has a fault ({type(error).__name__}); its log says more.")
 
 
-def _unwritable(task: Task, error: OSError) -> Failed:
+def _trouble_of_the_host(task: Task, error: OSError) -> Failed | Delayed:
+    if isinstance(task, MailTask):
+        log.error("%s", task.label, exc_info=error)
+        return Delayed(f"The service could not send the mail: {error.strerror or error}.")
     if error.errno in _NO_ROOM:
         log.warning("%s: %s", task.label, error.strerror)
         return Failed(
@@ -144,6 +152,7 @@ def _package(task: PackageTask, settings: Settings, reporter: Reporter) -> Messa
 
 
 def _send(task: MailTask, settings: Settings) -> Message:
+    faults.reached("mail.begun")
     try:
         notify("mail", settings, task.notice)
     except MailDelayedError as error:

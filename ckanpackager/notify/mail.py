@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterator
 from email.message import EmailMessage
 
+from ckanpackager import faults
 from ckanpackager.errors import MailDelayedError, MailError
 from ckanpackager.notify.message import compose
 from ckanpackager.notify.notice import Notice
@@ -55,6 +56,7 @@ def send(settings: Settings, message: EmailMessage) -> None:
     with _failures_explained(settings, recipient), _session(settings) as smtp:
         options = _international(settings, smtp, sender, recipient)
         smtp.sendmail(sender, [recipient], message.as_bytes(), options)
+        faults.reached("mail.taken")
 
 
 def probe(settings: Settings) -> None:

@@ -1,0 +1,19 @@
+"""ckanpackager-service with its pauses cut to a tenth or less, so that an hour's trouble fits into minutes."""
+
+import sys
+
+from ckanpackager import database, service
+from ckanpackager.jobs import outbox, table
+
+
+def hurry() -> None:
+    """Cut the pauses."""
+    table._PAUSES_AFTER_DEATH = (0.0, 0.3, 1.0)
+    table._SHORTEST_WAIT = 1.0
+    outbox._SHORTEST_WAIT = 1.0
+    database._SQLITE_PRAGMAS["busy_timeout"] = 1000
+
+
+if __name__ == "__main__":
+    hurry()
+    sys.exit(service.main())
