@@ -506,11 +506,13 @@ def test_records_are_split_as_a_csv_reader_splits_them(rows: list[list[str]]) ->
     assert [next(csv.reader(io.StringIO(record.decode(), newline=""))) for record in found] == rows
 
 
-@given(CELLS)
-def test_records_are_counted_as_a_csv_reader_counts_them(rows: list[list[str]]) -> None:
+@given(CELLS, st.integers(1, 5))
+def test_records_are_counted_as_a_csv_reader_counts_them(rows: list[list[str]], piece: int) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
-    assert records.count(text.getvalue().encode()) == len(rows)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(records, "_PIECE", piece)
+        assert records.count(text.getvalue().encode()) == len(rows)
 
 
 # ------------------------------------------------------------- files

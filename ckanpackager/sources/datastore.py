@@ -27,6 +27,8 @@ from ckanpackager.sources.paging import (
     kind_of,
 )
 
+# Python's values take many times the room of their text.
+_LISTS_BYTES = 3_000_000
 _SORT_CLAUSE = re.compile(r"(.+?)( +(asc|desc))?( nulls +(first|last) *)?", re.IGNORECASE)
 
 
@@ -172,7 +174,8 @@ class Datastore:
         extra: Result = {}
         if self._kind.has_formats:
             extra = {"include_total": False, "records_format": records_format}
-        size = PageSize(self._page_size, paging.page_bytes)
+        most = _LISTS_BYTES if records_format == "lists" else paging.page_bytes
+        size = PageSize(self._page_size, min(most, paging.page_bytes))
         waiting: deque[tuple[Plan, Future[Answer]]] = deque()
         threads = ThreadPoolExecutor(self._at_once, "page")
 
