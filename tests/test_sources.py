@@ -238,6 +238,20 @@ def test_rows_that_come_and_go_alike_are_noticed_where_pages_count_rows(
             read(source)
 
 
+def test_rows_that_come_between_the_count_and_the_first_page_push_no_others_out(
+    ckan: FakeCkan, client: Client
+) -> None:
+    resource = ckan.resources[PENGUINS]
+    more = [None] * len(resource.columns[1:] if resource.columns[0].id == "_id" else resource.columns)
+    ckan.meanwhile(lambda: resource.insert(*[more] * 30), when=nth_page(1))
+    asked = job(ckan, sort="Island desc")
+    with pytest.raises(IncompleteError, match="344 of 374 came"):
+        read(Datastore(asked, client, 1000))
+    assert len(read(Datastore(asked, client, 1000))) == 374
+    some = Datastore(job(ckan, sort="Island desc", limit=40), client, 1000)
+    assert len(read(some)) == 40
+
+
 def test_rows_that_come_meanwhile_belong_to_the_next_package(ckan: FakeCkan, client: Client) -> None:
     resource = ckan.resources[PENGUINS]
     more = [None] * len(resource.columns)
@@ -506,11 +520,13 @@ def test_records_are_split_as_a_csv_reader_splits_them(rows: list[list[str]]) ->
     assert [next(csv.reader(io.StringIO(record.decode(), newline=""))) for record in found] == rows
 
 
-@given(CELLS)
-def test_records_are_counted_as_a_csv_reader_counts_them(rows: list[list[str]]) -> None:
+@given(CELLS, st.integers(1, 5))
+def test_records_are_counted_as_a_csv_reader_counts_them(rows: list[list[str]], piece: int) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
-    assert records.count(text.getvalue().encode()) == len(rows)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(records, "_PIECE", piece)
+        assert records.count(text.getvalue().encode()) == len(rows)
 
 
 # ------------------------------------------------------------- files

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_LARGE = 4 << 20  # bytes
+_LARGE = 16 << 20  # bytes
 _SECONDS_BETWEEN_REPORTS = 0.25
 _MOST_OF_A_MESSAGE = 4000
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -172,11 +172,11 @@ def _key(task: Task) -> str:
 
 
 def give_memory_back() -> None:
-    """Have what a page took returned to the system when the page is done, and smaller pieces used again.
+    """Have the memory of one page used for the next, and what is larger returned to the system.
 
     The C library would otherwise learn to keep ever larger pieces, in a heap for each thread, and the memory
     of a long job would creep up (mallopt(3); other C libraries than GNU's have no such habit, and need not
-    have the function). To return every piece would cost a third more of processor time.
+    have the function). To return every page would cost a third more of processor time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -27,6 +27,9 @@ from ckanpackager.sources.paging import (
     kind_of,
 )
 
+_BY_ID = (["_id"], ['"_id"'], ["_id asc"])
+# Python's values take many times the room of their text.
+_LISTS_BYTES = 3_000_000
 _SORT_CLAUSE = re.compile(r"(.+?)( +(asc|desc))?( nulls +(first|last) *)?", re.IGNORECASE)
 
 
@@ -90,9 +93,12 @@ class Datastore:
         """Raise IncompleteError unless all the rows that CKAN counted have been read.
 
         Where pages are ranges of ids, rows that others deleted or changed meanwhile are allowed for: then
-        what came must lie between what CKAN counted before and after.
+        what came must lie between what CKAN counted before and after. Where new rows are not always
+        the last ones, some that came before the first page was read would push others out: there the count
+        must still be the same.
         """
         if self.rows_read == self.total:
+            self._prove_end()
             return
         if isinstance(self._paging, IdPaging):
             now = total_of(self._ask({"limit": 0, "filters": self._paging.filters}))
@@ -105,6 +111,19 @@ class Datastore:
             else f"{self.rows_read} rows came from {api_url}, which had counted {self.total}."
         )
 
+    def _prove_end(self) -> None:
+        job = self._job
+        reads_to_the_end = job.offset + self.total >= self._matching
+        new_ones_are_last = self._query.get("sort") in _BY_ID
+        if not isinstance(self._paging, OffsetPaging) or not reads_to_the_end or new_ones_are_last:
+            return
+        now = self._count(self._ask({"limit": 0}))
+        if now != self._matching:
+            there = max(now - job.offset, 0)
+            raise IncompleteError(
+                f"Rows came or went meanwhile: {self.rows_read} of {there} came from {job.api_url}."
+            )
+
     # ------------------------------------------------------------- ways through the rows
 
     def _all(self, records_format: str) -> Iterator[Page]:
@@ -114,7 +133,7 @@ class Datastore:
             self._paging = TokenPaging(*self._kind.token, self.total)
         else:
             self._query["sort"] = [*self._clauses, *self._ties()]
-            if self._kind.has_ranges and self._query["sort"] in (["_id"], ['"_id"'], ["_id asc"]):
+            if self._kind.has_ranges and self._query["sort"] in _BY_ID:
                 self._paging = self._by_id()
             else:
                 identity = records.leading_id if self._begins_with_id else records.whole
@@ -172,7 +191,8 @@ class Datastore:
         extra: Result = {}
         if self._kind.has_formats:
             extra = {"include_total": False, "records_format": records_format}
-        size = PageSize(self._page_size, paging.page_bytes)
+        most = _LISTS_BYTES if records_format == "lists" else paging.page_bytes
+        size = PageSize(self._page_size, min(most, paging.page_bytes))
         waiting: deque[tuple[Plan, Future[Answer]]] = deque()
         threads = ThreadPoolExecutor(self._at_once, "page")
 

@@ -67,7 +67,7 @@ class OffsetPaging:
     """
 
     # PostgreSQL goes through all that an offset passes over: fewer pages are much less work for it.
-    page_bytes = 6_000_000
+    page_bytes = 12_000_000
 
     def __init__(self, offset: int, total: int, identity: Callable[[Any], Any]) -> None:
         self._offset = offset
