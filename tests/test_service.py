@@ -912,3 +912,4 @@ def test_the_whole_way_works_on_postgresql(
     assert service.job(job_id)["state"] == "done"
     assert service.post("/status").json()["processed_requests"] == 1
     assert requests.get(f"{service.url}/download/a%00.zip", timeout=TIMEOUT).status_code == 404
+    assert service.stop() == 0  # before its database goes
