@@ -402,6 +402,25 @@ def test_a_fault_of_ckan_that_is_told_as_json_is_waited_for_too(ckan: FakeCkan, 
     assert len(read(Datastore(job(ckan), client, 100))) == 344
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally",
+        'connection to server at "127.0.0.1", port 5432 failed: Connection refused',
+        "(psycopg2.OperationalError) the database system is starting up",
+    ],
+)
+def test_a_database_that_was_cut_off_is_waited_for_although_ckan_calls_it_an_invalid_query(
+    ckan: FakeCkan, client: Client, words: str
+) -> None:
+    info = {"statement": ["SELECT"], "params": [{}], "orig": [words]}
+    error = {"query": ["Invalid query"], "info": info, "__type": "Validation Error"}
+    said = json.dumps({"success": False, "error": error}).encode()
+    headers = {"Content-Type": "application/json"}
+    ckan.fault(lambda request: Response(409, said, headers), times=2, when=nth_page(2))
+    assert len(read(Datastore(job(ckan), client, 100))) == 344
+
+
 def test_a_connection_lost_in_mid_page_loses_no_row(ckan: FakeCkan, client: Client) -> None:
     ckan.hang_up(when=nth_page(2))
     ckan.hang_up(after=500, when=nth_page(3))

@@ -8,6 +8,7 @@ SourceUnavailableError. Everything else is an answer.
 import contextlib
 import dataclasses
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from http.cookiejar import DefaultCookiePolicy
@@ -24,6 +25,13 @@ log = logging.getLogger(__name__)
 # CKAN without its database answers 500; what it means to refuse, it refuses with 4xx.
 PASSING = {408, 429, 500, 502, 503, 504}
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
+# What PostgreSQL says in CKAN's answer 409 "Invalid query" when it crashed or was restarted under the query.
+_CUT_OFF = re.compile(
+    rb'"orig": *\[?"(?:[^"\\]|\\.)*?(?:server closed the connection|terminating connection|'
+    rb"connection to server|could not connect to server|could not receive data from server|"
+    rb"the database system is |"
+    rb"connection already closed)"
+)
 _LONGEST_PAUSE = 60.0
 _MOST_OF_A_MESSAGE = 500
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -99,9 +107,9 @@ class Client:
         """Answer to a POST of ``query`` as JSON, whatever its status but for those that may pass.
 
         Raises SourceUnavailableError when the server cannot be reached, or answers with one of
-        :data:`PASSING`; where the request is ``patient``, only if it goes on doing so. Patience keeps what
-        has been read so far; who has read nothing yet had better wait in the queue than in a worker. May be
-        called from several threads.
+        :data:`PASSING`, or that its database was cut off; where the request is ``patient``, only if it goes
+        on doing so. Patience keeps what has been read so far; who has read nothing yet had better wait in the
+        queue than in a worker. May be called from several threads.
         """
         for pause in (*(self._pauses if patient else ()), None):
             try:
@@ -134,6 +142,8 @@ class Client:
                 except (urllib3.exceptions.HTTPError, OSError) as error:
                     raise unreachable(url, error) from error
                 _raise_if_it_may_pass(url, response)
+                if response.status_code == 409 and _CUT_OFF.search(body):
+                    raise SourceUnavailableError(f"{url} answered 409: its database was cut off.")
                 return Answer(
                     response.status_code,
                     response.reason,
