@@ -252,6 +252,19 @@ def test_rows_that_come_between_the_count_and_the_first_page_push_no_others_out(
     assert len(read(some)) == 40
 
 
+def test_distinct_rows_are_not_pushed_out_either(ckan: FakeCkan, client: Client) -> None:
+    resource = ckan.resources[PENGUINS]
+    asked = job(ckan, distinct=True, fields="Individual ID,Clutch Completion", sort="Individual ID desc")
+    total = Datastore(asked, client, 1000).total
+    more = [None] * len(resource.columns[1:] if resource.columns[0].id == "_id" else resource.columns)
+    source = Datastore(asked, client, 1000)
+    ckan.meanwhile(lambda: resource.insert(more), when=nth_page(1))
+    with pytest.raises(IncompleteError):
+        read(source)
+    again = Datastore(asked, client, 1000)
+    assert (len(read(again)), again.total) == (total + 1, total + 1)
+
+
 def test_rows_that_come_meanwhile_belong_to_the_next_package(ckan: FakeCkan, client: Client) -> None:
     resource = ckan.resources[PENGUINS]
     more = [None] * len(resource.columns)

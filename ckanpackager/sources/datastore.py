@@ -112,16 +112,16 @@ class Datastore:
         )
 
     def _prove_end(self) -> None:
-        job = self._job
-        reads_to_the_end = job.offset + self.total >= self._matching
-        new_ones_are_last = self._query.get("sort") in _BY_ID
-        if not isinstance(self._paging, OffsetPaging) or not reads_to_the_end or new_ones_are_last:
+        paging = self._paging
+        if not isinstance(paging, OffsetPaging) or self._query["sort"] in _BY_ID:
+            return
+        if paging.stop < self._matching:  # as the visitor limited it
             return
         now = self._count(self._ask({"limit": 0}))
-        if now != self._matching:
-            there = max(now - job.offset, 0)
+        if now != paging.stop:
+            came, there = paging.stop - paging.start, max(now - paging.start, 0)
             raise IncompleteError(
-                f"Rows came or went meanwhile: {self.rows_read} of {there} came from {job.api_url}."
+                f"Rows came or went meanwhile: {came} of {there} came from {self._job.api_url}."
             )
 
     # ------------------------------------------------------------- ways through the rows
@@ -171,7 +171,8 @@ class Datastore:
         everything = total_of(self._ask({"limit": 0}))
         identity = records.compared([field.type for field in self.fields], records_format)
         last, to_skip, to_come = None, self._job.offset, self.total
-        for page in self._read(OffsetPaging(0, everything, identity), records_format):
+        self._paging = OffsetPaging(0, everything, identity)
+        for page in self._read(self._paging, records_format):
             different = []
             for record in records.split(page.records):
                 this = identity(record)
@@ -191,8 +192,8 @@ class Datastore:
         extra: Result = {}
         if self._kind.has_formats:
             extra = {"include_total": False, "records_format": records_format}
-        most = _LISTS_BYTES if records_format == "lists" else paging.page_bytes
-        size = PageSize(self._page_size, min(most, paging.page_bytes))
+        is_text = records_format != "lists"
+        size = PageSize(self._page_size, paging.page_bytes if is_text else _LISTS_BYTES)
         waiting: deque[tuple[Plan, Future[Answer]]] = deque()
         threads = ThreadPoolExecutor(self._at_once, "page")
 

@@ -61,16 +61,16 @@ class Paging(Protocol):
 class OffsetPaging:
     """Pages by offset through a unique order: for CKAN before 2.12, and for any order but that of ``_id``.
 
-    ``identity`` gives what tells a record from all others. Every page but the first begins with the last row
-    of the page before. Where that is another row, rows came or went in between, and what has been read may
-    lack some and have others twice.
+    ``start`` is the offset of the first row. ``identity`` gives what tells a record from all others. Every
+    page but the first begins with the last row of the page before. Where that is another row, rows came or
+    went in between, and what has been read may lack some and have others twice.
     """
 
     # PostgreSQL goes through all that an offset passes over: fewer pages are much less work for it.
     page_bytes = 12_000_000
 
     def __init__(self, offset: int, total: int, identity: Callable[[Any], Any]) -> None:
-        self._offset = offset
+        self.start = offset
         self._total = total
         self._identity = identity
         self._planned = 0
@@ -78,13 +78,18 @@ class OffsetPaging:
         self._last: Any = None
         self._most = ROWS_MAX
 
+    @property
+    def stop(self) -> int:
+        """The offset after the last row."""
+        return self.start + self._total
+
     def plan(self, rows: int) -> Plan | None:
         """See Paging."""
         overlap = 1 if self._planned else 0
         limit = min(max(rows, 1) + overlap, self._most, self._total - self._planned + overlap)
         if limit <= overlap:
             return None
-        plan = Plan({"offset": self._offset + self._planned - overlap, "limit": limit}, limit)
+        plan = Plan({"offset": self.start + self._planned - overlap, "limit": limit}, limit)
         self._planned += limit - overlap
         return plan
 
