@@ -93,6 +93,9 @@ def test_a_column_fills_the_term_of_its_name_as_it_is_or_in_camel_case(column: s
 @pytest.mark.parametrize(
     ("name", "camel"),
     [
+        ("x", "x"),
+        ("x Position", "xPosition"),
+        ("X position", "XPosition"),
         ("Taxon resource ID", "taxonResourceID"),
         ("DNA sequence", "DNASequence"),
         ("unknownField", "unknownfield"),

@@ -122,9 +122,9 @@ def plan(fields: Sequence[Field], configuration: Configuration) -> Plan:
 
 def camel_case(name: str) -> str:
     """``catalogNumber`` for "Catalog Number": in lower camel case, but for words all in capitals."""
-    words = [word if word.isupper() else word.capitalize() for word in name.split()]
-    if words and not words[0].isupper():
-        words[0] = words[0].lower()
+    first, *others = name.split() or [""]
+    words = [first if first.isupper() else first.lower()]
+    words += [word if word.isupper() else word.capitalize() for word in others]
     return "".join(words)
 
 
