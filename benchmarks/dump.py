@@ -23,6 +23,7 @@ from pathlib import Path
 
 import docopt
 
+from benchmarks.processes import peak_megabytes
 from tests.ckan.bed import RealCkan
 from tests.ckan.installation import UnavailableError, check_machine
 from tests.services import Service, running_service
@@ -46,9 +47,7 @@ class MemoryWatch:
         while not self._stop.wait(0.05):
             for pid in self._service.worker_pids():
                 with contextlib.suppress(OSError):
-                    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-                    peak = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
-                    self.megabytes = max(self.megabytes, peak / 1024)
+                    self.megabytes = max(self.megabytes, peak_megabytes(pid))
 
 
 def dump(url: str) -> float:

@@ -26,6 +26,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import peak_megabytes, result_of
 from ckanpackager.archive import ZipArchive
 from ckanpackager.dwc.configuration import Configuration
 from ckanpackager.dwc.plan import plan
@@ -146,9 +147,7 @@ def measured(pipe: "Connection[Any, Any]", name: str, rows: int) -> None:
         whole = time.perf_counter() - begin
         shape = contents(Path(folder, f"{name}.zip"))
     pages_alone = time_of_pages(rows)
-    with open("/proc/self/status") as status:
-        peak = next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
-    pipe.send((whole - pages_alone, peak, shape))
+    pipe.send((whole - pages_alone, peak_megabytes(), shape))
 
 
 def time_of_pages(rows: int) -> float:
@@ -174,13 +173,7 @@ WAYS = {"ours": ours, "plain": plain}
 
 def run(name: str, rows: int) -> Any:
     """Seconds, megabytes and contents of one archive, made in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    with here, there:
-        process = context.Process(target=measured, args=(there, name, rows))
-        process.start()
-        process.join()
-        return here.recv()
+    return result_of(multiprocessing.get_context("spawn"), measured, name, rows)
 
 
 def main(rows: int, rounds: int) -> int:

@@ -22,6 +22,7 @@ from typing import Any
 
 import requests
 
+from benchmarks.processes import peak_megabytes, result_of
 from ckanpackager.demo.ckan import Ckan
 from ckanpackager.demo.specimens import SPECIMENS, specimens
 from ckanpackager.form import Form
@@ -99,11 +100,6 @@ def reading_everything_first(job: Job, folder: str) -> None:
 PLAIN_WAYS: tuple[Way, ...] = (in_a_plain_loop, reading_everything_first)
 
 
-def peak_megabytes() -> float:
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
-
-
 def measured(pipe: "Connection[Any, Any]", way: Way, job: Job) -> None:
     begin, cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
@@ -113,13 +109,9 @@ def measured(pipe: "Connection[Any, Any]", way: Way, job: Job) -> None:
 
 def measure(way: Way, job: Job) -> tuple[float, float, float]:
     """CPU seconds, megabytes and seconds of one package in a process of its own."""
-    context = multiprocessing.get_context("forkserver")
-    here, there = context.Pipe(duplex=False)
-    with here, there:
-        process = context.Process(target=measured, args=(there, way, job))
-        process.start()
-        process.join()
-        result: tuple[float, float, float] = here.recv()
+    result: tuple[float, float, float] = result_of(
+        multiprocessing.get_context("forkserver"), measured, way, job
+    )
     return result
 
 

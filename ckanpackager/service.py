@@ -105,8 +105,10 @@ async def serve(settings: Settings) -> None:
 
 
 def _check_darwin_core(settings: Settings) -> None:
-    """Raise SettingsError unless archives can be made by these settings. A process of its own reads the
-    definitions: this one needs no XML."""
+    """Raise SettingsError unless archives can be made by these settings.
+
+    A process of its own reads the definitions: this one needs no XML.
+    """
     with ProcessPoolExecutor(1, forkserver) as process:
         process.submit(_read_darwin_core, settings).result()
 

@@ -26,7 +26,8 @@ NOW = datetime.datetime(2024, 5, 6, 7, 8, 9, tzinfo=datetime.UTC)
 DWC = "http://rs.tdwg.org/dwc/terms/"
 TEXT = "{http://rs.tdwg.org/dwc/text/}"
 
-MEDIA = {
+# The example of the retired service's manual, by the names that definitions have now.
+MEDIA: dict[str, dict[str, Any]] = {
     "associatedMedia": {
         "extension": "multimedia",
         "fields": {

@@ -14,20 +14,8 @@ from ckanpackager.dwc.formatters import FORMATTERS
 from ckanpackager.dwc.terms import FOLDER, load
 from ckanpackager.errors import SettingsError
 from ckanpackager.settings import Settings
+from tests.archives import MEDIA
 from tests.services import SECRET, TIMEOUT
-
-# The example of the retired service's manual, by the names that definitions have now.
-MEDIA = {
-    "extension": "multimedia",
-    "fields": {
-        "type": "StillImage",
-        "format": "image/jpeg",
-        "identifier": "",
-        "title": "",
-        "license": "http://creativecommons.org/licenses/by/4.0/",
-        "rightsHolder": "",
-    },
-}
 
 
 def of(**settings: Any) -> Configuration:
@@ -61,10 +49,10 @@ def test_defaults_are_an_occurrence_core_with_dynamic_properties_and_nothing_els
 
 
 def test_example_of_the_manual_works_without_mappings_and_formatters() -> None:
-    [field] = of(DWC_EXTENSION_FIELDS={"associatedMedia": MEDIA}).extension_fields
+    [field] = of(DWC_EXTENSION_FIELDS=MEDIA).extension_fields
     assert (field.column, field.definition) == ("associatedMedia", load("multimedia"))
-    assert {key.key: key.default for key in field.keys} == MEDIA["fields"]
-    assert [key.term.name for key in field.keys] == list(MEDIA["fields"])
+    assert {key.key: key.default for key in field.keys} == MEDIA["associatedMedia"]["fields"]
+    assert [key.term.name for key in field.keys] == list(MEDIA["associatedMedia"]["fields"])
     assert {key.formatter for key in field.keys} == {None}
 
 
@@ -117,7 +105,7 @@ def test_one_definition_may_serve_columns_and_lists() -> None:
 
 
 def test_a_configuration_can_be_given_to_another_process() -> None:
-    configuration = of(DWC_EXTENSION_FIELDS={"associatedMedia": MEDIA}, DWC_DYNAMIC_KEYS="verbatim")
+    configuration = of(DWC_EXTENSION_FIELDS=MEDIA, DWC_DYNAMIC_KEYS="verbatim")
     assert configuration.dynamic_keys == "verbatim"
     assert pickle.loads(pickle.dumps(configuration)) == configuration
 
@@ -189,7 +177,7 @@ def test_a_core_without_the_dynamic_term_is_refused() -> None:
             "'fields' has 'type' and 'dcterms:type', which are one term: keep one.",
         ),
         ({"DWC_EXTENSION_FIELDS": media()}, "'fields' is empty: name the terms that the objects fill."),
-        ({"DWC_EXTENSION_FIELDS": {"_id": MEDIA}}, "DWC_EXTENSION_FIELDS: '_id' is DWC_ID_FIELD, and no list."),
+        ({"DWC_EXTENSION_FIELDS": {"_id": MEDIA["associatedMedia"]}}, "DWC_EXTENSION_FIELDS: '_id' is DWC_ID_FIELD, and no list."),
     ],
 )  # fmt: skip
 def test_what_no_archive_can_be_made_by_is_refused_with_a_sentence(settings: Any, problem: str) -> None:

@@ -21,7 +21,7 @@ LAYERS = [
     ["sources", "writers", "notify", "store"],
     ["archive", "stats", "dwc", "database", "systemd", "logs"],
     ["job", "settings"],
-    ["form", "checks", "figures", "faults"],
+    ["form", "checks", "figures", "digits", "faults"],
     ["errors"],
 ]
 # What carries no knowledge of jobs: a page of records is the border between sources and writers.

@@ -24,8 +24,7 @@ def check(text: str | None) -> str | None:
     text = (text or "").strip("\ufeff \t\r\n")
     if not text:
         return None
-    # Here, so that whoever never gets any metadata needs no parser.
-    from xml.parsers import expat  # noqa: PLC0415
+    from xml.parsers import expat  # noqa: PLC0415 - who never gets any metadata needs no parser
 
     # With a separator, a prefix that is not declared is an error, as it is to whoever reads the archive.
     parser: Any = expat.ParserCreate(namespace_separator=" ")

@@ -11,11 +11,8 @@ from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
 
+from ckanpackager import digits
 from ckanpackager.errors import PackageError
-
-# A number that would need more digits than PostgreSQL has keeps its exponent: written out, a few bytes could
-# fill the memory.
-_MOST_DIGITS = 131_072
 
 # What readers delete, stumble over or take for the end of a row. All but DEL are below the space.
 CONTROLS = bytes([*range(32), 127])
@@ -75,7 +72,7 @@ def number(value: float | Decimal) -> str:
     exact = value if isinstance(value, Decimal) else Decimal(value if isinstance(value, int) else repr(value))
     if not exact.is_finite():
         return ""
-    return f"{exact:f}" if abs(exact.adjusted()) <= _MOST_DIGITS else str(exact)
+    return digits.plain(exact)
 
 
 def json_text(value: Any) -> str:

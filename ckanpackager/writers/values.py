@@ -7,10 +7,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
-# PostgreSQL's numeric has up to 131,072 digits before the point and 16,383 after it. What goes beyond that
-# was never one, and keeps its exponent: written out, a few bytes could fill the memory.
-_MOST_DIGITS = 131_072
-
+from ckanpackager import digits
 
 # The types of which a string is ``"quoted"`` and true is ``true``.
 JSON = frozenset({"json", "jsonb"})
@@ -34,7 +31,7 @@ def text(value: Any, kind: str = "text") -> str:
 def number(value: float | Decimal) -> str:
     """A number with all its digits, without an exponent where PostgreSQL has none."""
     if isinstance(value, Decimal):
-        return f"{value:f}" if abs(value.adjusted()) <= _MOST_DIGITS else str(value)
+        return digits.plain(value)
     return json.dumps(value)
 
 
