@@ -25,8 +25,9 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import docopt
 from tornado.httpserver import HTTPServer
@@ -37,7 +38,7 @@ from ckanpackager.database import DatabaseThread
 from ckanpackager.errors import PackagerError, SettingsError
 from ckanpackager.jobs import models
 from ckanpackager.jobs.outbox import Outbox
-from ckanpackager.jobs.pools import Supervisor, forkserver, start_forkserver
+from ckanpackager.jobs.pools import Supervisor, WorkersCannotStartError, forkserver, start_forkserver
 from ckanpackager.jobs.queue import JobQueue
 from ckanpackager.jobs.table import JobTable
 from ckanpackager.logs import start_logging
@@ -107,14 +108,34 @@ async def serve(settings: Settings) -> None:
 def _check_darwin_core(settings: Settings) -> None:
     """Raise SettingsError unless archives can be made by these settings.
 
-    A process of its own reads the definitions: this one needs no XML.
+    A process of its own reads the definitions: this one needs no XML. It waits for nothing, and so does not
+    outlive a start that is killed.
     """
-    with ProcessPoolExecutor(1, forkserver) as process:
-        process.submit(_read_darwin_core, settings).result()
+    ours, theirs = forkserver.Pipe(duplex=False)
+    with ours:
+        with theirs:
+            process = forkserver.Process(target=_read_darwin_core, args=(theirs, settings), daemon=True)
+            process.start()
+        try:
+            problem: str | None = ours.recv()
+        except EOFError as error:
+            raise WorkersCannotStartError(
+                "The process that reads the Darwin Core definitions ended too soon: see the lines above."
+            ) from error
+        finally:
+            process.join()
+    if problem is not None:
+        raise SettingsError(problem)
 
 
-def _read_darwin_core(settings: Settings) -> None:
-    importlib.import_module("ckanpackager.dwc.configuration").Configuration.from_settings(settings)
+def _read_darwin_core(pipe: "Connection[Any, Any]", settings: Settings) -> None:
+    problem = None
+    try:
+        importlib.import_module("ckanpackager.dwc.configuration").Configuration.from_settings(settings)
+    except SettingsError as error:
+        problem = str(error)
+    with contextlib.suppress(BrokenPipeError):  # then nobody wants to know any more
+        pipe.send(problem)
 
 
 def _keep_temporary_files_in(folder: Path) -> None:

@@ -41,6 +41,15 @@ class Service:
 
     def start(self, environment: dict[str, str] | None = None) -> None:
         """Start it, and return when it listens."""
+        begin = len(self.lines)
+        self.begin_to_start(environment)
+        line = self.wait_for_log(r"listens on (\S+)", after=begin)
+        match = re.search(r"listens on (\S+)", line)
+        assert match is not None
+        self.url = match[1]
+
+    def begin_to_start(self, environment: dict[str, str] | None = None) -> None:
+        """Start it, and do not wait."""
         config = self.folder / "settings.py"
         config.write_text("".join(f"{name} = {value!r}\n" for name, value in self.settings.items()))
         self.process = subprocess.Popen(
@@ -49,15 +58,10 @@ class Service:
             stderr=subprocess.PIPE,
             text=True,
         )
-        begin = len(self.lines)
-        if begin:
+        if self.lines:
             self.lines[-1] = "(it was started again)"
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        line = self.wait_for_log(r"listens on (\S+)", after=begin)
-        match = re.search(r"listens on (\S+)", line)
-        assert match is not None
-        self.url = match[1]
 
     def _read(self) -> None:
         assert self.process.stderr is not None
