@@ -49,6 +49,8 @@ from ckanpackager.web.app import make_app
 
 log = logging.getLogger(__name__)
 
+_MOST_READERS = 5
+
 # A socket's path has at most 107 bytes (unix(7)).
 _LONGEST_FOLDER_OF_SOCKETS = 107 - len("/pymp-12345678/listener-12345678")
 _NO_LIMIT = 2**62  # the handlers bound what they keep of a body, and read the rest away
@@ -109,8 +111,22 @@ def _check_darwin_core(settings: Settings) -> None:
     """Raise SettingsError unless archives can be made by these settings.
 
     A process of its own reads the definitions: this one needs no XML. It waits for nothing, and so does not
-    outlive a start that is killed.
+    outlive a start that is killed; and where it is killed itself, another takes its place.
     """
+    for _ in range(_MOST_READERS):
+        with contextlib.suppress(EOFError, ConnectionError):  # it was killed, or the forkserver was
+            problem = _problem_with_darwin_core(settings)
+            if problem is not None:
+                raise SettingsError(problem)
+            return
+    raise WorkersCannotStartError(
+        f"{_MOST_READERS} processes in a row ended before they had read the Darwin Core definitions: "
+        "see the lines above."
+    )
+
+
+def _problem_with_darwin_core(settings: Settings) -> str | None:
+    """What a new process says of the settings. Raises EOFError where it ends without a word."""
     ours, theirs = forkserver.Pipe(duplex=False)
     with ours:
         with theirs:
@@ -118,14 +134,9 @@ def _check_darwin_core(settings: Settings) -> None:
             process.start()
         try:
             problem: str | None = ours.recv()
-        except EOFError as error:
-            raise WorkersCannotStartError(
-                "The process that reads the Darwin Core definitions ended too soon: see the lines above."
-            ) from error
         finally:
             process.join()
-    if problem is not None:
-        raise SettingsError(problem)
+    return problem
 
 
 def _read_darwin_core(pipe: "Connection[Any, Any]", settings: Settings) -> None:

@@ -930,3 +930,18 @@ def test_a_start_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
     while any(is_alive(pid) for pid in below):
         assert time.monotonic() < deadline, "processes live on"
     service.kill()
+
+
+def test_a_start_goes_on_where_the_reader_of_definitions_is_killed(
+    tmp_path: Path,
+) -> None:
+    service = Service(tmp_path)
+    service.begin_to_start()
+    deadline = time.monotonic() + TIMEOUT
+    readers: list[int] = []
+    while not readers:
+        assert time.monotonic() < deadline, service.log
+        readers = [child for pid in children(service.process.pid) for child in children(pid)]
+    os.kill(readers[0], signal.SIGKILL)
+    service.wait_for_log(r"listens on (\S+)")
+    assert service.stop() == 0
