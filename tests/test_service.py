@@ -60,9 +60,7 @@ def rows(url: str, member: str = "resource.csv", delimiter: str = ",") -> list[l
 
 def link(sink: Sink, number: int = 1) -> str:
     """The link in the mail that came as the n-th."""
-    found = re.search(r"http://\S+/download/\S+", sink.wait_for(number)[number - 1].text)
-    assert found is not None
-    return found[0]
+    return sink.wait_for(number)[number - 1].link
 
 
 # ------------------------------------------------------------- the main job
