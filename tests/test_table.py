@@ -429,6 +429,21 @@ def test_a_job_waits_for_a_source_that_is_down_and_fails_at_last(bench: Bench) -
     assert bench.table.view(job_id)["error"] == "CKAN is down"
 
 
+def test_a_source_is_left_alone_for_as_long_as_it_asked(bench: Bench) -> None:
+    bench.accept()
+    bench.table.source_unavailable(bench.claim(), "down", 0, 3600)
+    assert bench.table.claim(FAST, 3599) is None
+    assert bench.table.claim(FAST, 3600) is not None
+
+
+def test_a_source_that_asks_for_more_than_it_is_given_is_asked_once_more_at_the_end(bench: Bench) -> None:
+    job_id, patience = bench.accept(), bench.settings.SOURCE_RETRY_TIME
+    bench.table.source_unavailable(bench.claim(), "down", 0, 10 * patience)
+    assert bench.table.claim(FAST, patience - 1) is None
+    bench.table.source_unavailable(bench.claim(now=patience), "down", patience, 10 * patience)
+    assert bench.state(job_id) == "failed"
+
+
 def test_a_source_that_came_back_is_given_its_whole_patience_again(bench: Bench) -> None:
     job_id = bench.accept()
     bench.table.source_unavailable(bench.claim(), "down", 0)

@@ -352,8 +352,8 @@ class Supervisor:
                 self.wake()  # a mail is owed
             case messages.Slow(rows):
                 await self._database(self._table.move_to_slow, claim, rows, now)
-            case messages.Delayed(error):
-                await self._database(self._table.source_unavailable, claim, error, now)
+            case messages.Delayed(error, retry_after):
+                await self._database(self._table.source_unavailable, claim, error, now, retry_after)
             case messages.Failed(error):
                 await self._discard(claim)
                 await self._database(self._table.failed, claim, error, now)

@@ -189,8 +189,12 @@ class JobTable:
             self._fail(row, error, now)
 
     @transaction
-    def source_unavailable(self, claim: Claim, error: str, now: float) -> None:
-        """The source did not answer: the job waits, longer each time, and fails at last."""
+    def source_unavailable(self, claim: Claim, error: str, now: float, retry_after: float = 0.0) -> None:
+        """The source did not answer: the job waits, longer each time, and fails at last.
+
+        ``retry_after`` are the seconds that the source asked for. Where that is longer than it is going to be
+        waited for, there is one more try at the end.
+        """
         row = self._held(claim)
         if row is None:
             return
@@ -200,7 +204,8 @@ class JobTable:
         if waited >= self._settings.SOURCE_RETRY_TIME:
             self._fail(row, error, now)
             return
-        row.not_before = now + min(max(waited, _SHORTEST_WAIT), _LONGEST_WAIT)
+        asked_for = min(retry_after, self._settings.SOURCE_RETRY_TIME - waited)
+        row.not_before = now + max(min(max(waited, _SHORTEST_WAIT), _LONGEST_WAIT), asked_for)
         row.error = error
         self._queue_again(row, f"waits for its source: {error}", now)
 
