@@ -359,7 +359,7 @@ def test_what_is_worth_knowing_about_a_package_is_on_its_page(service: Service, 
         database.commit()
     assert service.job(job_id)["report"] == "2 rows <b>without</b> date\nand more"
     page = visit(service, job_id, "Your package is ready", refreshes=False)
-    assert "2 rows &lt;b&gt;without&lt;/b&gt; date\nand more" in page
+    assert "<li>2 rows &lt;b&gt;without&lt;/b&gt; date</li><li>and more</li>" in page
 
 
 def visit(service: Service, job_id: str, headline: str, *, refreshes: bool) -> str:
