@@ -15,6 +15,7 @@ from ckanpackager.store import Package
 class PackageTask:
     """Make the package of ``job`` under ``token``; with ``rows_at_most``, only if it is no larger."""
 
+    job_id: str
     job: Job
     token: str
     rows_at_most: int | None

@@ -87,8 +87,11 @@ class JobQueue:
     async def cancel(self, job_id: str, reason: str = "cancelled") -> None:
         """End an unfinished job. Raises NotFoundError, ConflictError."""
         lease = await self._database(self._table.cancel, job_id, self._clock(), reason)
+        faults.reached("cancel.committed")
         if lease is not None:
             self._supervisor.stop_job(lease)
+        else:
+            await asyncio.get_running_loop().run_in_executor(None, self._store.forget, job_id)
 
     async def retry(self, job_id: str) -> None:
         """Queue a failed job again. Raises NotFoundError, ConflictError."""

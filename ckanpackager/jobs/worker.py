@@ -144,7 +144,7 @@ def _trouble_of_the_host(task: Task, error: OSError) -> Failed | Delayed:
 def _package(task: PackageTask, settings: Settings, reporter: Reporter) -> Message:
     store = Store(settings.STORE_DIRECTORY, settings.TEMP_DIRECTORY)
     try:
-        return Built(package(task.job, store, task.token, settings, reporter, task.rows_at_most))
+        return Built(package(task.job, store, task.job_id, task.token, settings, reporter, task.rows_at_most))
     except SlowRequest as slow:
         return Slow(slow.total)
     except SourceUnavailableError as error:
