@@ -122,9 +122,10 @@ def _make(
                         job, client, archive, settings, report, rows_at_most, checkpoints, begun
                     )
             except (IncompleteError, CheckpointError) as error:
-                checkpoints.drop()
                 if not left:
                     raise
+                checkpoints.drop()
+                draft.path.unlink(missing_ok=True)
                 log.warning("%s %s It is read again.", job.resource_id, error)
     raise AssertionError("the last try either returns or raises")
 
