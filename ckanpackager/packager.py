@@ -36,8 +36,11 @@ class SlowRequest(Exception):
 class Report(Protocol):
     """Who wants to know how far a package is."""
 
-    def planned(self, rows: int | None, size: int | None) -> None:
-        """So many rows, or bytes, are to come; None where that is not known."""
+    def planned(self, rows: int | None, size: int | None, before: int = 0) -> None:
+        """So many rows, or bytes, are to come; None where that is not known.
+
+        ``before`` of the rows came in an earlier attempt, which is gone on with.
+        """
 
     def progress(self, rows: int, size: int) -> None:
         """So many rows and bytes have come since the start."""
@@ -144,7 +147,7 @@ def _pack_rows(
     if begun is not None:
         source.go_on(begun.position, WRITERS[job.format].records_format)
         log.info("%s goes on after %d of %d rows", job.resource_id, source.rows_read, source.total)
-    report.planned(source.total, None)
+    report.planned(source.total, None, source.rows_read)
     if rows_at_most is not None and source.total > rows_at_most:
         raise SlowRequest(source.total)
     with WRITERS[job.format](archive, source.fields) as writer:
@@ -180,7 +183,7 @@ class _Progress:
     callback: Callable[[int, int | None], None]
     total: int | None = None
 
-    def planned(self, rows: int | None, size: int | None) -> None:
+    def planned(self, rows: int | None, size: int | None, before: int = 0) -> None:
         self.total = size if rows is None else rows
         self.callback(0, self.total)
 

@@ -28,8 +28,10 @@ class Service:
 
     def __init__(self, folder: Path, *, hurried: bool = False, **settings: Any) -> None:
         self.program = [str(Path(sys.executable).with_name("ckanpackager-service"))]
+        self.environment = dict(os.environ)
         if hurried:
             self.program = [sys.executable, "-m", "tests.chaos.hurried"]
+            self.environment["PYTHONPATH"] = str(ROOT)
         self.folder = folder
         self.store = folder / "store"
         self.scratch = folder / "temp"
@@ -61,12 +63,7 @@ class Service:
         config.write_text("".join(f"{name} = {value!r}\n" for name, value in self.settings.items()))
         self.process = subprocess.Popen(
             self.program,
-            env={
-                **os.environ,
-                "CKANPACKAGER_CONFIG": str(config),
-                "PYTHONPATH": str(ROOT),
-                **(environment or {}),
-            },
+            env={**self.environment, "CKANPACKAGER_CONFIG": str(config), **(environment or {})},
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -50,7 +50,7 @@ CHECKPOINTS = "_SECONDS_BETWEEN"
 class Silence:
     """A report that nobody reads."""
 
-    def planned(self, rows: int | None, size: int | None) -> None: ...
+    def planned(self, rows: int | None, size: int | None, before: int = 0) -> None: ...
 
     def progress(self, rows: int, size: int) -> None: ...
 
@@ -526,7 +526,12 @@ def test_a_killed_worker_is_followed_by_one_that_goes_on(
 ) -> None:
     async def scene(stage: Stage) -> None:
         job_id = await until_half_done(stage)
+        gate = stage.ckan.hold(when=rows_after(10))
         kill(stage)
+        await stage.until(lambda: any(run.progress.rows_before for run in stage.running()))
+        (run,) = stage.running()
+        assert run.progress.rows == run.progress.rows_before >= 10
+        gate.open()
         await stage.until(lambda: stage.bench.state(job_id) == "built")
         assert min(stage.ckan.asked_after) >= 10
         assert whole(stage) == list(map(str, EVERY_ROW))

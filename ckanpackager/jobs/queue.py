@@ -135,7 +135,9 @@ class JobQueue:
 
 def eta(progress: Progress, elapsed: float) -> int | None:
     """Seconds until the package is made, if it goes on as it went; None where that cannot be said."""
-    for done, total in ((progress.rows, progress.rows_total), (progress.size, progress.size_total)):
-        if total is not None and 0 < done <= total:
-            return round(elapsed * (total - done) / done)
+    rows = progress.rows_before, progress.rows, progress.rows_total
+    size = 0, progress.size, progress.size_total
+    for before, done, total in (rows, size):
+        if total is not None and before < done <= total:
+            return round(elapsed * (total - done) / (done - before))
     return None

@@ -64,9 +64,9 @@ class Reporter:
         self._progress = Progress()
         self._next = 0.0
 
-    def planned(self, rows: int | None, size: int | None) -> None:
+    def planned(self, rows: int | None, size: int | None, before: int = 0) -> None:
         """See packager.Report."""
-        self._progress = Progress(rows_total=rows, size_total=size)
+        self._progress = Progress(rows=before, rows_total=rows, size_total=size, rows_before=before)
         self.say(self._progress)
 
     def progress(self, rows: int, size: int) -> None:
