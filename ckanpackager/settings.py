@@ -194,7 +194,8 @@ class Settings:
         0,
         checks.whole(0, 2**63 - 1),
         "The bytes that all packages may have together, finished and half-made; beyond that finished ones "
-        "are removed as for MIN_FREE_SPACE. It should be many times the size of the largest. 0 sets no limit.",
+        "are removed as for MIN_FREE_SPACE. It should be many times the size of the largest. 0 sets no "
+        "limit.",
     )
     ZIP_COMMAND: str | None = _setting(
         None,

@@ -123,8 +123,12 @@ class Store:
         return None
 
     def discard(self, token: str, zip_file_name: str) -> None:
-        """Remove whatever an attempt that ended badly left, its published package too, but for its draft."""
+        """Remove whatever an attempt that ended badly left, its published package too, but for a draft that
+        can be gone on with."""
         shutil.rmtree(self.scratch / token, ignore_errors=True)
+        for path in self._drafts.glob(f"*-{token}"):
+            if not (path / _CHECKPOINT).exists():
+                shutil.rmtree(path, ignore_errors=True)
         (self.folder / zip_file_name).unlink(missing_ok=True)
 
     def forget(self, job_id: str) -> None:

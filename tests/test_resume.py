@@ -8,6 +8,7 @@ import functools
 import hashlib
 import importlib
 import io
+import json
 import os
 import select
 import signal
@@ -444,6 +445,19 @@ def test_a_checkpoint_reads_back(tmp_path: Path, archive: ZipArchive) -> None:
     checkpoints.drop()
     checkpoints.drop()
     assert checkpoints.read() is None
+
+
+def test_what_a_checkpoint_holds_is_what_its_layout_says(tmp_path: Path, archive: ZipArchive) -> None:
+    """Whoever changes this counts up the layout, so that an older checkpoint is not taken for a newer one."""
+    Checkpoints(tmp_path / "checkpoint", "r").write(POSITION, archive)
+    held = json.loads((tmp_path / "checkpoint").read_bytes().partition(b"\n")[2])
+    position, mark = held["position"], held["mark"]
+    assert list(held) == ["layout", "request", "position", "mark"]
+    assert list(position) == ["fields", "first", "last", "total", "reached", "rows", "last_row"]
+    assert list(position["fields"][0]) == ["id", "type"]
+    assert list(mark) == ["offset", "headers"]
+    assert list(mark["headers"][0]) == ["name", "method", "stamp", "offset", "crc", "size", "packed"]
+    assert held["layout"] == 1
 
 
 def test_what_packs_by_a_command_has_no_checkpoint(tmp_path: Path) -> None:

@@ -109,6 +109,13 @@ def test_all_that_an_attempt_left_is_found_by_its_token_and_its_job(store: Store
     assert list((store.folder / ".drafts").iterdir()) == []
 
 
+def test_a_draft_that_cannot_be_gone_on_with_goes_with_its_attempt(store: Store, tmp_path: Path) -> None:
+    die_in_mid_package(store)
+    store.discard("t", "r-t.zip")
+    assert everything(tmp_path) == set()
+    assert list((store.folder / ".drafts").iterdir()) == []
+
+
 def test_a_later_attempt_takes_over_what_a_dead_one_left_to_go_on_with(store: Store, tmp_path: Path) -> None:
     die_in_mid_package(store, checkpoint=True)
     with store.draft("j", "u") as draft:

@@ -151,20 +151,20 @@ class Datastore:
     # ------------------------------------------------------------- ways through the rows
 
     def _all(self, records_format: str) -> Iterator[Page]:
-        """Every row that matches, by the way that this kind of CKAN allows."""
-        job = self._job
-        if self._paging is not None:
-            pass  # it goes on
-        elif self._kind.token is not None and job.offset == 0:
-            self._paging = TokenPaging(*self._kind.token, self.total)
-        else:
-            self._query["sort"] = self._order
-            if self._goes_by_id:
-                self._paging = self._by_id()
-            else:
-                identity = records.leading_id if self._begins_with_id else records.whole
-                self._paging = OffsetPaging(job.offset, self.total, identity)
+        """Every row that matches."""
+        if self._paging is None:
+            self._paging = self._way()
         yield from self._read(self._paging, records_format)
+
+    def _way(self) -> Paging:
+        """The way that this kind of CKAN allows."""
+        if self._kind.token is not None and self._job.offset == 0:
+            return TokenPaging(*self._kind.token, self.total)
+        self._query["sort"] = self._order
+        if self._goes_by_id:
+            return self._by_id()
+        identity = records.leading_id if self._begins_with_id else records.whole
+        return OffsetPaging(self._job.offset, self.total, identity)
 
     def _by_id(self) -> Paging:
         """Between the ids of the first and of the last row that are asked for."""
