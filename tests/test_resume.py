@@ -399,8 +399,7 @@ def test_other_ways_of_reading_and_packing_are_begun_anew(
 ) -> None:
     ckan.version = version
     attempts.die(attempts.job(**asked), 200)
-    assert {path.name for path in attempts.draft.iterdir()} == {".lock", "draft.zip"}
-    attempts.store.forget("j")
+    assert list(attempts.store.folder.glob(".drafts/*")) == []
     assert attempts.live(attempts.job(**asked)).rows == 344
 
 
