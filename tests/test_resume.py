@@ -36,6 +36,7 @@ from ckanpackager.settings import Settings
 from ckanpackager.sources.base import Field, Position
 from ckanpackager.sources.http import Client
 from ckanpackager.store import Package, Store
+from ckanpackager.writers import CsvWriter
 from tests.fake_ckan import FakeCkan, a_page, rows_after
 from tests.services import TIMEOUT
 from tests.test_archive import CHECKERS, ZIP, run
@@ -285,14 +286,20 @@ def test_another_table_with_the_same_columns_is_read_from_its_beginning(
     assert attempts.content(made) == attempts.content(attempts.live(attempts.job(), "unbroken"))
 
 
+@pytest.mark.parametrize("more", [0, 50])
 @pytest.mark.parametrize("trouble", [FakeCkan.lose_rows, FakeCkan.repeat_rows])
 def test_what_is_gone_on_with_must_be_proven_complete_too(
-    attempts: Attempts, ckan: FakeCkan, caplog: pytest.LogCaptureFixture, trouble: Callable[..., None]
+    attempts: Attempts,
+    ckan: FakeCkan,
+    caplog: pytest.LogCaptureFixture,
+    trouble: Callable[..., None],
+    more: int,
 ) -> None:
     attempts.die(attempts.job())
     trouble(ckan, when=rows_after(100))
-    assert attempts.ids(attempts.live(attempts.job())) == EVERY_ROW
-    assert "34" in caplog.text
+    if more:  # they do not make up for what is missing, nor for what is too much
+        insert(ckan.resources[PENGUINS])
+    assert attempts.ids(attempts.live(attempts.job())) == list(range(1, 345 + more))
     assert "It is read again." in caplog.text
     assert 0 in ckan.asked_after
 
@@ -401,6 +408,17 @@ def test_other_ways_of_reading_and_packing_are_begun_anew(
     attempts.die(attempts.job(**asked), 200)
     assert list(attempts.store.folder.glob(".drafts/*")) == []
     assert attempts.live(attempts.job(**asked)).rows == 344
+
+
+def test_what_a_writer_keeps_to_itself_is_no_part_of_a_checkpoint(
+    attempts: Attempts, ckan: FakeCkan, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packager, "Client", functools.partial(Client, pauses=()))
+    monkeypatch.setattr(CsvWriter, "keeps_nothing", False)
+    ckan.status(503, times=None, when=rows_after(60))
+    with pytest.raises(SourceUnavailableError):
+        attempts.live(attempts.job())
+    assert list(attempts.store.folder.glob(".drafts/*")) == []
 
 
 # ------------------------------------------------------------- the checkpoint itself
