@@ -35,8 +35,8 @@ Usage:
 
 What they do:
     status        What the service is doing: workers, waiting requests.
-    queue         Ask the service for a package, as CKAN does. TASK is package_datastore
-                  or package_url; PARAM:VALUE is any parameter of it, such as
+    queue         Ask the service for a package, as CKAN does. TASK is package_datastore,
+                  package_dwc_archive or package_url; PARAM:VALUE is any parameter of it, such as
                   resource_id:..., email:..., limit:100. The defaults file (-d) gives the rest.
     jobs          The requests that the service has accepted, newest first; or one of
                   them, to look at, to try again or to stop.

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import email_validator
 
+from ckanpackager import eml
 from ckanpackager.errors import BadRequestError
 
 # CKAN's resource ids are UUIDs, and aliases of datastore tables are names; neither needs more than this.
@@ -21,6 +22,7 @@ _RESOURCE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _TRUE = {"true", "t", "yes", "y", "on", "1"}
 _FALSE = {"false", "f", "no", "n", "off", "0"}
 _LONGEST_URL = 4096
+_LONGEST_EML = 1_000_000
 _BIGGEST_INTEGER = 2**63 - 1
 _DEEPEST = 32
 
@@ -112,6 +114,10 @@ class Form:
             _refuse_unencodable("q", json.dumps(value, ensure_ascii=False))
             return value or None
         return self.text("q", longest=10_000)
+
+    def eml(self) -> str | None:
+        """Well-formed metadata in the Ecological Metadata Language, as text, or None."""
+        return eml.check(self.text("eml", longest=_LONGEST_EML))
 
     def boolean(self, name: str) -> bool | None:
         """True, False or None."""

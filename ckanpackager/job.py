@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from ckanpackager.form import Form
 
-TASKS = ("package_datastore", "package_url")
+TASKS = ("package_datastore", "package_dwc_archive", "package_url")
 FORMATS = ("csv", "tsv", "xlsx")
 
 
@@ -23,7 +23,8 @@ class Job:
 
     ``task`` is one of :data:`TASKS`. ``filters``, ``q``, ``plain``, ``language``, ``distinct``, ``fields``,
     ``sort``, ``offset``, ``limit`` and ``key`` mean what they mean to CKAN's datastore_search; a ``limit``
-    of None asks for all rows, and of 0 for none.
+    of None asks for all rows, and of 0 for none. ``eml`` is the metadata of a Darwin Core Archive, and
+    ``for_gbif`` has it carry the time of its making as GBIF wants to know it.
     """
 
     task: str
@@ -43,6 +44,8 @@ class Job:
     format: str = "csv"
     key: str | None = dataclasses.field(default=None, repr=False)
     doi: str | None = None
+    eml: str | None = None
+    for_gbif: bool = False
 
     @classmethod
     def from_form(cls, task: str, form: Form) -> "Job":
@@ -58,6 +61,8 @@ class Job:
         }
         if task == "package_url":
             return cls(resource_url=form.url("resource_url"), **common)
+        if task == "package_dwc_archive":
+            common |= {"eml": form.eml(), "for_gbif": form.boolean("for_gbif") or False}
         return cls(
             api_url=form.url("api_url"),
             filters=form.filters(),

@@ -1,14 +1,18 @@
 """The story, told once: plan, read, write, prove, publish."""
 
 import dataclasses
+import datetime
 import logging
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
 from ckanpackager.archive import Archive, open_archive
 from ckanpackager.checkpoint import Checkpoint, Checkpoints
+from ckanpackager.dwc.configuration import Configuration
+from ckanpackager.dwc.plan import plan
 from ckanpackager.errors import CheckpointError, IncompleteError
 from ckanpackager.job import Job
 from ckanpackager.settings import Settings
@@ -18,7 +22,7 @@ from ckanpackager.sources.http import Client
 from ckanpackager.sources.remote_file import RemoteFile
 from ckanpackager.sources.slots import Slots
 from ckanpackager.store import Draft, Package, Store, new_token, zip_file_name
-from ckanpackager.writers import WRITERS
+from ckanpackager.writers import WRITERS, DwcArchiveWriter, Writer
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +109,9 @@ def _make(
     report: Report,
     slots: Slots | None = None,
     rows_at_most: int | None = None,
-) -> tuple[str, int | None]:
-    """Write the archive. Returns what a visitor should save it as, and how many rows it has.
+) -> tuple[str, int | None, str | None]:
+    """Write the archive. Returns what a visitor should save it as, how many rows it has, and what is worth
+    knowing about it.
 
     Where what came was not whole, or what an earlier attempt left cannot be trusted, it is begun again: the
     rows may have been changing just then.
@@ -142,7 +147,8 @@ def _pack_rows(
     rows_at_most: int | None,
     checkpoints: Checkpoints,
     begun: Checkpoint | None,
-) -> tuple[str, int]:
+) -> tuple[str, int, str | None]:
+    job = _with_ids(job, client, settings)
     source = Datastore(job, client, settings.PAGE_SIZE, settings.PAGES_AT_ONCE)
     if begun is not None:
         source.go_on(begun.position, WRITERS[job.format].records_format)
@@ -150,19 +156,47 @@ def _pack_rows(
     report.planned(source.total, None, source.rows_read)
     if rows_at_most is not None and source.total > rows_at_most:
         raise SlowRequest(source.total)
-    with WRITERS[job.format](archive, source.fields) as writer:
+    with _writer(job, archive, source.fields, settings) as writer:
         for page in source.pages(writer.records_format):
             writer.write(page)
             report.progress(source.rows_read, source.bytes_read)
             if writer.keeps_nothing and checkpoints.is_due and (position := source.position(page)):
                 checkpoints.write(position, archive)
     source.prove_complete()
-    return f"{job.resource_id}.zip", source.rows_read
+    return f"{job.resource_id}.zip", source.rows_read, writer.report
+
+
+def _with_ids(job: Job, client: Client, settings: Settings) -> Job:
+    """``job``, asking for the ids too where it is to be a Darwin Core Archive: without them there is none.
+
+    Raises PackageError where the resource has no such column. CKAN would say only that a field is unknown,
+    which nobody asked for.
+    """
+    if job.task != "package_dwc_archive" or job.fields is None or settings.DWC_ID_FIELD in job.fields:
+        return job
+    everything = Job(job.task, job.resource_id, job.email, job.api_url, key=job.key)
+    plan(Datastore(everything, client, settings.PAGE_SIZE).fields, Configuration.from_settings(settings))
+    return dataclasses.replace(job, fields=(settings.DWC_ID_FIELD, *job.fields))
+
+
+def _writer(job: Job, archive: Archive, fields: Sequence[Field], settings: Settings) -> Writer:
+    if job.task != "package_dwc_archive":
+        return WRITERS[job.format](archive, fields)
+    return DwcArchiveWriter(
+        archive,
+        fields,
+        plan(fields, Configuration.from_settings(settings)),
+        format=job.format,
+        eml=job.eml,
+        package_id=str(uuid.uuid4()),
+        now=datetime.datetime.now(datetime.UTC),
+        for_gbif=job.for_gbif,
+    )
 
 
 def _pack_file(
     job: Job, client: Client, archive: Archive, settings: Settings, report: Report
-) -> tuple[str, None]:
+) -> tuple[str, None, None]:
     source = RemoteFile(job, client, settings.CKAN_HOSTS)
     report.planned(None, source.size)
     with archive.member(source.name) as member:
@@ -173,7 +207,7 @@ def _pack_file(
         report.planned(None, source.bytes_read)
         report.progress(0, source.bytes_read)
     source.prove_complete()
-    return f"{source.name}.zip", None
+    return f"{source.name}.zip", None, None
 
 
 @dataclasses.dataclass

@@ -15,6 +15,7 @@ import dataclasses
 import email
 import email.policy
 import enum
+import re
 import socket
 import ssl
 import threading
@@ -61,6 +62,13 @@ class Mail:
     @property
     def html(self) -> str:
         return self._body("html")
+
+    @property
+    def link(self) -> str:
+        """The address of the package."""
+        found = re.search(r"https?://\S+/download/\S+", self.text)
+        assert found is not None, self.text
+        return found[0]
 
     def _body(self, kind: str) -> str:
         part = self.message.get_body((kind,))

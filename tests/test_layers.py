@@ -22,6 +22,7 @@ LAYERS = [
     ["archive", "stats", "dwc", "database", "systemd", "logs"],
     ["job", "settings"],
     ["form", "checks", "figures", "digits", "faults"],
+    ["eml"],
     ["errors"],
 ]
 # What carries no knowledge of jobs: a page of records is the border between sources and writers.

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ckanpackager.demo.ckan import PENGUINS
+from tests.archives import read
 from tests.fake_ckan import FakeCkan
 from tests.services import SECRET, Service
 from tests.sinks import Sink
@@ -50,6 +51,26 @@ def test_the_demo_shows_the_whole_way(tmp_path: Path) -> None:
     assert str(package) in shown.stdout
     with zipfile.ZipFile(package) as archive:
         assert archive.namelist() == ["resource.csv"]
+    assert "Traceback" not in (tmp_path / "demo" / "service.log").read_text()
+
+
+def test_the_demo_shows_a_darwin_core_archive_with_its_plan_and_summary(tmp_path: Path) -> None:
+    shown = ckanpackager("demo", "--task", "dwc", "--output", str(tmp_path / "demo"))
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    for words in (
+        "ckanpackager dwc-plan -r",
+        "delta15N in dynamicProperties",
+        "/package_dwc_archive, as the CKAN extension does",
+        "344 rows in occurrence.csv, 1,368 rows in measurement_or_facts.csv.",
+        "since no term has their name: Study name",
+        "--- meta.xml",
+        "All 344 rows are there.",
+    ):
+        assert words in shown.stdout
+    (package,) = (tmp_path / "demo").glob("*.zip")
+    rows = read(package)
+    assert len(rows) == 344
+    assert rows[0].extensions[0][1]["http://rs.tdwg.org/dwc/terms/measurementValue"] == "39.1"
     assert "Traceback" not in (tmp_path / "demo" / "service.log").read_text()
 
 

@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import select
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ckanpackager.jobs import pools
 from ckanpackager.jobs.messages import Progress
 from ckanpackager.jobs.pools import FAST, MAIL, SLOW, Supervisor, WorkersCannotStartError
 from ckanpackager.jobs.queue import JobQueue, eta
+from ckanpackager.jobs.table import Request
 from ckanpackager.jobs.worker import Reporter
 from tests.fake_ckan import FakeCkan, a_page, page_from
 from tests.services import TIMEOUT, is_alive
@@ -232,7 +234,7 @@ def test_packing_what_has_come_is_no_standstill(
             stage.ckan.fault(lambda request: Response(200, iter([b"of unknown length"])))
             url = f"{stage.ckan.url}/file"
             form = {"resource_id": "r", "email": "a@localhost.example", "resource_url": url}
-            job_id = stage.bench.table.accept(Job.from_form("package_url", Form(form)), stage.now)
+            job_id = stage.bench.ask(Job.from_form("package_url", Form(form)), stage.now)
         await stage.tick()
         command = int(await asyncio.to_thread(fifo.read_text))
         await stage.until(lambda: stage.running()[0].progress.has_all)
@@ -537,3 +539,57 @@ def test_the_time_to_go_is_told_where_it_can_be(
     progress: Progress, elapsed: float, seconds: int | None
 ) -> None:
     assert eta(progress, elapsed) == seconds
+
+
+# ------------------------------------------------------------- handing in
+
+
+def test_requests_that_come_while_one_is_written_down_share_the_next_commit(
+    stage: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(stage: Stage) -> None:
+        queue, shared = stage.queue(), []
+        accept, written = stage.bench.table.accept, threading.Event()
+
+        def slow_accept(requests: Sequence[Request], *arguments: Any) -> Any:
+            shared.append(len(requests))
+            assert written.wait(TIMEOUT)
+            return accept(requests, *arguments)
+
+        monkeypatch.setattr(stage.bench.table, "accept", slow_accept)
+        first = asyncio.create_task(queue.submit(stage.bench.job(q="0")))
+        while not shared:
+            await asyncio.sleep(0)
+        others = [asyncio.create_task(queue.submit(stage.bench.job(q=f"{n}"))) for n in range(1, 60)]
+        await asyncio.sleep(0)
+        written.set()
+        ids = await asyncio.gather(first, *others)
+        assert shared == [1, 50, 9]
+        assert [stage.bench.table.view(id, private=True)["id"] for id in ids] == ids
+        assert len(set(ids)) == 60
+        assert stage.supervisor._woken.is_set()
+
+    stage(scene)
+
+
+def test_where_a_commit_fails_each_of_its_requests_is_refused_and_the_next_is_not(
+    stage: Callable[..., None],
+) -> None:
+    async def scene(stage: Stage) -> None:
+        queue, execute = stage.queue(), stage.bench.database.execute_sql
+
+        def fail(sql: str, *arguments: Any) -> Any:
+            if sql.startswith("INSERT"):
+                raise peewee.OperationalError("database or disk is full")
+            return execute(sql, *arguments)
+
+        stage.bench.database.execute_sql = fail
+        answers = await asyncio.gather(
+            *(queue.submit(stage.bench.job(q=f"{n}")) for n in range(3)), return_exceptions=True
+        )
+        assert [type(answer) for answer in answers] == [peewee.OperationalError] * 3
+        stage.bench.database.execute_sql = execute
+        assert stage.bench.state(await queue.submit(stage.bench.job())) == "queued"
+        assert stage.bench.table.counts()["queue_length"] == 1
+
+    stage(scene)

@@ -101,9 +101,9 @@ class Attempts:
         self._faults = folder / "faults"
         self._faults.mkdir()
 
-    def job(self, **parameters: Any) -> Job:
+    def job(self, task: str = "package_datastore", **parameters: Any) -> Job:
         form = {"resource_id": PENGUINS, "email": "a@localhost.example", "api_url": self.ckan.api_url}
-        return Job.from_form("package_datastore", Form({**form, **parameters}))
+        return Job.from_form(task, Form({**form, **parameters}))
 
     def die(self, job: Job, rows: int = 60, point: str | None = None) -> None:
         """Make one that is killed when so many rows have come. What it asked for is forgotten."""
@@ -399,7 +399,12 @@ def test_what_is_packed_by_a_command_now_is_begun_anew(
 
 @pytest.mark.parametrize(
     ("asked", "version"),
-    [({"format": "xlsx"}, "2.12.0"), ({"sort": "Island"}, "2.12.0"), ({}, "2.11.6")],
+    [
+        ({"format": "xlsx"}, "2.12.0"),
+        ({"task": "package_dwc_archive"}, "2.12.0"),
+        ({"sort": "Island"}, "2.12.0"),
+        ({}, "2.11.6"),
+    ],
 )
 def test_other_ways_of_reading_and_packing_are_begun_anew(
     attempts: Attempts, ckan: FakeCkan, asked: dict[str, Any], version: str

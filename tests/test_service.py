@@ -60,9 +60,7 @@ def rows(url: str, member: str = "resource.csv", delimiter: str = ",") -> list[l
 
 def link(sink: Sink, number: int = 1) -> str:
     """The link in the mail that came as the n-th."""
-    found = re.search(r"http://\S+/download/\S+", sink.wait_for(number)[number - 1].text)
-    assert found is not None
-    return found[0]
+    return sink.wait_for(number)[number - 1].link
 
 
 # ------------------------------------------------------------- the main job
@@ -361,7 +359,7 @@ def test_what_is_worth_knowing_about_a_package_is_on_its_page(service: Service, 
         database.commit()
     assert service.job(job_id)["report"] == "2 rows <b>without</b> date\nand more"
     page = visit(service, job_id, "Your package is ready", refreshes=False)
-    assert "2 rows &lt;b&gt;without&lt;/b&gt; date\nand more" in page
+    assert "<li>2 rows &lt;b&gt;without&lt;/b&gt; date</li><li>and more</li>" in page
 
 
 def visit(service: Service, job_id: str, headline: str, *, refreshes: bool) -> str:
@@ -420,6 +418,16 @@ def test_a_ckan_that_is_down_makes_jobs_wait(service: Service, ckan: FakeCkan) -
     waiting = service.submit(resource_id=PENGUINS, api_url=f"http://{host}:{port}/api")
     service.wait_for_log(rf"job {waiting} queued: waits for its source")
     assert "refused" in service.job(waiting)["error"]
+
+
+def test_a_ckan_that_asks_for_an_hour_is_given_it(service: Service, ckan: FakeCkan) -> None:
+    ckan.status(503, retry_after=3600)
+    asked = time.time()
+    job_id = service.submit(**ask(ckan))
+    service.wait_for_log(rf"job {job_id} queued: waits for its source")
+    until = service.post(f"/jobs/{job_id}").json()["job"]["not_before"]
+    assert asked + 3600 <= until <= time.time() + 3600
+    assert len(ckan.requests) == 1
 
 
 def test_a_mail_server_that_is_down_delays_the_mail(service: Service, ckan: FakeCkan, smtp: Sink) -> None:
@@ -916,8 +924,18 @@ def test_the_whole_way_works_on_postgresql(
     assert service.stop() == 0  # before its database goes
 
 
+def long_definition(folder: Path) -> str:
+    """The path of a definition that takes so long to read that whoever reads it can be caught at it."""
+    terms = "".join(
+        f'<property name="t{n}" namespace="http://x/" qualName="http://x/t{n}"/>' for n in range(50_000)
+    )
+    path = folder / "long.xml"
+    path.write_text(f'<extension name="Long" rowType="http://x/Long">{terms}</extension>')
+    return str(path)
+
+
 def test_a_start_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
-    service = Service(tmp_path)
+    service = Service(tmp_path, DWC_ADDITIONAL_EXTENSIONS=[long_definition(tmp_path)])
     service.begin_to_start()
     deadline = time.monotonic() + TIMEOUT
     below: list[int] = []
@@ -935,7 +953,7 @@ def test_a_start_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
 def test_a_start_goes_on_where_the_reader_of_definitions_is_killed(
     tmp_path: Path,
 ) -> None:
-    service = Service(tmp_path)
+    service = Service(tmp_path, DWC_ADDITIONAL_EXTENSIONS=[long_definition(tmp_path)])
     service.begin_to_start()
     deadline = time.monotonic() + TIMEOUT
     readers: list[int] = []

@@ -2,16 +2,23 @@
 
 import csv
 import dataclasses
+import datetime
+import gzip
 import io
 import itertools
 import json
 import random
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +31,7 @@ from ckanpackager.form import Form
 from ckanpackager.job import Job
 from ckanpackager.sources import records
 from ckanpackager.sources.datastore import Datastore
-from ckanpackager.sources.http import Client
+from ckanpackager.sources.http import Client, accepted_encoding, seconds_to_wait
 from ckanpackager.sources.paging import PageSize
 from ckanpackager.sources.remote_file import RemoteFile, file_name
 from tests.fake_ckan import FakeCkan, Predicate, a_page, a_search, parameters
@@ -456,6 +463,103 @@ def test_a_worker_does_not_wait_before_it_has_read_anything(ckan: FakeCkan, clie
     assert len(ckan.requests) == 1
 
 
+@pytest.mark.parametrize(("asked_for", "shortest", "longest"), [(7, 7, 7), (60, 60, 60), ("soon", 0.5, 0.5)])
+def test_a_server_is_given_the_time_that_it_asks_for(
+    ckan: FakeCkan, asked_for: int | str, shortest: float, longest: float
+) -> None:
+    waits: list[float] = []
+    ckan.status(429, retry_after=asked_for, when=nth_page(2))
+    with closing(Client(5, 5, pauses=(0.5,), sleep=waits.append)) as client:
+        assert len(read(Datastore(job(ckan), client, 100))) == 344
+    assert shortest <= waits[0] <= longest
+
+
+def test_who_is_told_to_stay_away_for_long_waits_elsewhere(ckan: FakeCkan) -> None:
+    waits: list[float] = []
+    ckan.status(503, retry_after=61, when=nth_page(2))
+    with (
+        closing(Client(5, 5, pauses=(0.5,), sleep=waits.append)) as client,
+        pytest.raises(SourceUnavailableError) as refused,
+    ):
+        read(Datastore(job(ckan), client, 100))
+    assert refused.value.retry_after == 61
+    assert waits == []
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("", 0),
+        ("0", 0),
+        (" 120 ", 120),
+        ("Tue, 24 Nov 2026 17:00:30 GMT", 30),
+        ("Tuesday, 24-Nov-26 17:00:30 GMT", 30),
+        ("Tue Nov 24 17:00:30 2026", 30),
+        ("Tue, 24 Nov 2026 16:00:00 GMT", 0),
+        ("-5", 0),
+        ("1.5", 0),
+        ("\u0661", 0),
+        ("Tue, 99 Nov 2026 17:00:30 GMT", 0),
+    ],
+)
+def test_a_time_to_wait_is_seconds_or_a_date(retry_after: str, seconds: float) -> None:
+    now = datetime.datetime(2026, 11, 24, 17, 0, 0, tzinfo=datetime.UTC).timestamp()
+    assert seconds_to_wait(retry_after, now) == seconds
+
+
+@given(st.text(), st.floats(0, 4e9))
+def test_no_retry_after_is_too_strange(retry_after: str, now: float) -> None:
+    assert seconds_to_wait(retry_after, now) >= 0
+
+
+def test_a_neighbour_is_not_made_to_compress(ckan: FakeCkan, client: Client) -> None:
+    read(Datastore(job(ckan), client, 100))
+    url = ckan.upload("numbers.csv", b"1,2")
+    fetch(remote(ckan, client, url))
+    assert {request.headers["Accept-Encoding"] for request in ckan.requests} == {"identity"}
+
+
+@pytest.mark.parametrize(
+    ("addresses", "encoding"),
+    [
+        (["93.184.215.14"], "gzip"),
+        (["2606:2800:21f:cb07:6820:80da:af6b:8b2c"], "gzip"),
+        (["93.184.215.14", "10.0.0.7"], "identity"),
+        (["192.168.1.2"], "identity"),
+        (["fe80::1%lo"], "identity"),
+        (["::1"], "identity"),
+        ([], "identity"),
+    ],
+)
+def test_only_what_comes_a_long_way_is_asked_for_compressed(
+    monkeypatch: pytest.MonkeyPatch, addresses: list[str], encoding: str
+) -> None:
+    def resolve(host: str, *_: Any, **__: Any) -> list[Any]:
+        if not addresses:
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+
+    # No address of the wide world can be reached from a test.
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    accepted_encoding.cache_clear()
+    assert accepted_encoding("ckan.example") == encoding
+    accepted_encoding.cache_clear()
+
+
+def test_pages_that_come_compressed_are_the_same_rows(ckan: FakeCkan, client: Client) -> None:
+    class Compressing(FakeCkan):
+        def answer(self, request: Request) -> Response:
+            plain = super().answer(request)
+            assert isinstance(plain.body, bytes)
+            headers = {**plain.headers, "Content-Encoding": "gzip"}
+            return dataclasses.replace(plain, body=gzip.compress(plain.body), headers=headers)
+
+    with Compressing(version=ckan.version) as compressing:
+        source = Datastore(job(compressing), client, 100)
+        assert read(source) == read(Datastore(job(ckan), client, 100))
+        assert source.bytes_read > 344 * 100
+
+
 def test_a_server_that_is_gone_says_so(client: Client) -> None:
     with FakeCkan() as ckan:
         asked = job(ckan)
@@ -630,6 +734,38 @@ def test_the_key_goes_nowhere_else(ckan: FakeCkan, client: Client) -> None:
         assert fetch(remote(ckan, client, url, key="the-token")) == b"data"
         assert [request.headers.get("Authorization") for request in other.requests] == [None, None]
     assert [request.headers.get("Authorization") for request in ckan.requests] == ["the-token"]
+
+
+def test_the_key_does_not_go_from_https_to_http(
+    ckan: FakeCkan, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = ckan.upload("private.csv", b"data")
+    received = []
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            received.append(self.headers.get("Authorization"))
+            self.send_response(302)
+            self.send_header("Location", url)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        safe = f"https://127.0.0.1:{server.server_port}/private.csv"
+        assert fetch(remote(ckan, client, safe, key="the-token", hosts=["127.0.0.1"])) == b"data"
+        thread.join()
+    assert received == ["the-token"]
+    assert [request.headers.get("Authorization") for request in ckan.requests] == [None]
 
 
 def test_redirects_end(ckan: FakeCkan, client: Client) -> None:

@@ -19,7 +19,7 @@ from ckanpackager.form import Form
 from ckanpackager.job import Job
 from ckanpackager.jobs import models
 from ckanpackager.jobs.outbox import Delivery, Outbox
-from ckanpackager.jobs.table import FAST, SLOW, Claim, JobTable
+from ckanpackager.jobs.table import FAST, SLOW, Claim, JobTable, Request
 from ckanpackager.notify import Notice
 from ckanpackager.settings import Settings
 from ckanpackager.stats import Statistics
@@ -60,7 +60,14 @@ class Bench:
         return Job.from_form("package_datastore", Form(form))
 
     def accept(self, now: float = 0, **parameters: Any) -> str:
-        return self.table.accept(self.job(**parameters), now)
+        return self.ask(self.job(**parameters), now)
+
+    def ask(self, job: Job, now: float, key: str | None = None, closed: str | None = None) -> str:
+        """Hand in one request, and raise what is said against it."""
+        (answer,) = self.table.accept([Request(job, key)], now, closed)
+        if isinstance(answer, str):
+            return answer
+        raise answer
 
     def claim(self, queue: str = FAST, now: float = 0) -> Claim:
         claim = self.table.claim(queue, now)
@@ -251,7 +258,7 @@ def test_a_package_that_waits_to_be_announced_for_too_long_is_made_anew(bench: B
 @pytest.mark.parametrize("end", ["done", "failed", "cancelled", "expired"])
 def test_a_key_leads_to_its_job_for_as_long_as_that_is_known(bench: Bench, end: str) -> None:
     job = bench.job()
-    first = bench.table.accept(job, 0, "the key")
+    first = bench.ask(job, 0, "the key")
     if end == "cancelled":
         bench.table.cancel(first, 0)
     elif end == "failed":
@@ -262,26 +269,26 @@ def test_a_key_leads_to_its_job_for_as_long_as_that_is_known(bench: Bench, end: 
     bench.table.remove_packages(10**9)
     if end == "expired":
         assert bench.state(first) == "expired"
-    assert bench.table.accept(job, 10**9, "the key") == first
-    assert bench.table.accept(job, 10**9, "another key") != first
+    assert bench.ask(job, 10**9, "the key") == first
+    assert bench.ask(job, 10**9, "another key") != first
     for other in (bench.job(q="x"), bench.job(email="b@localhost.example")):
         with pytest.raises(ConflictError, match="used for another request"):
-            bench.table.accept(other, 0, "the key")
+            bench.ask(other, 0, "the key")
 
 
 def test_a_key_that_came_with_a_repetition_leads_to_the_first(bench: Bench) -> None:
     first = bench.accept()
-    assert bench.table.accept(bench.job(), 0, "the key") == first
+    assert bench.ask(bench.job(), 0, "the key") == first
     bench.table.cancel(first, 0)
-    assert bench.table.accept(bench.job(), 0, "the key") == first
+    assert bench.ask(bench.job(), 0, "the key") == first
 
 
 def test_a_key_of_an_anonymous_visitor_names_nobody(tmp_path: Path) -> None:
     bench = Bench(tmp_path, ANONYMIZE_EMAILS=True)
     job = bench.job()
-    first = bench.table.accept(job, 0, "the key")
+    first = bench.ask(job, 0, "the key")
     bench.table.cancel(first, 0)
-    assert bench.table.accept(job, 0, "the key") == first
+    assert bench.ask(job, 0, "the key") == first
     plain = hashlib.sha256(f"{job.cache_key} {job.email}".encode()).hexdigest()
     assert models.RequestKeyRow.get().fingerprint != plain
     bench.database.close()
@@ -292,18 +299,46 @@ def test_nothing_new_is_accepted_while_the_service_is_closed_or_full(
 ) -> None:
     bench = on_sqlite
     bench.settings = dataclasses.replace(bench.settings, QUEUE_LENGTH=2)
-    table = JobTable(bench.database, bench.settings, bench.store, bench.statistics)
-    first = table.accept(bench.job(), 0, "the key")
+    bench.table = JobTable(bench.database, bench.settings, bench.store, bench.statistics)
+    first = bench.ask(bench.job(), 0, "the key")
     with pytest.raises(UnavailableError, match="^closed$"):
-        table.accept(bench.job(q="x"), 0, closed="closed")
-    assert table.accept(bench.job(), 0, closed="closed") == first
-    table.accept(bench.job(q="x"), 0)
+        bench.ask(bench.job(q="x"), 0, closed="closed")
+    assert bench.ask(bench.job(), 0, closed="closed") == first
+    bench.ask(bench.job(q="x"), 0)
     with pytest.raises(UnavailableError, match="more requests than it can take"):
-        table.accept(bench.job(q="y"), 0)
-    assert table.accept(bench.job(), 0, "the key") == first
+        bench.ask(bench.job(q="y"), 0)
+    assert bench.ask(bench.job(), 0, "the key") == first
     assert bench.table.counts()["queue_length"] == 2
-    table.cancel(first, 0)
-    table.accept(bench.job(q="y"), 0)
+    bench.table.cancel(first, 0)
+    bench.ask(bench.job(q="y"), 0)
+    assert bench.table.counts()["queue_length"] == 2
+
+
+def test_requests_that_share_a_commit_are_answered_each_by_itself(on_sqlite: Bench, tmp_path: Path) -> None:
+    bench = on_sqlite
+    bench.settings = dataclasses.replace(bench.settings, QUEUE_LENGTH=3)
+    bench.table = JobTable(bench.database, bench.settings, bench.store, bench.statistics)
+    known = bench.ask(bench.job(q="0"), 0, "its key")
+    jobs = [bench.job(q=q) for q in "120123"]
+    answers = bench.table.accept([Request(jobs[0]), Request(jobs[1], "its key"), *map(Request, jobs[2:])], 0)
+    kinds = [answer if isinstance(answer, str) else type(answer) for answer in answers]
+    first, second = answers[0], answers[4]
+    assert kinds == [first, ConflictError, known, first, second, UnavailableError]
+    assert [bench.state(str(answer)) for answer in (known, first, second)] == ["queued"] * 3
+    assert bench.table.counts()["queue_length"] == 3
+
+
+def test_of_requests_that_share_a_commit_all_are_accepted_or_none(on_sqlite: Bench) -> None:
+    bench = on_sqlite
+    bench.database.execute_sql(
+        "CREATE TRIGGER full BEFORE INSERT ON jobs WHEN NEW.resource_id = 'x'"
+        " BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+    )
+    with pytest.raises(peewee.IntegrityError):
+        bench.table.accept([Request(bench.job()), Request(bench.job(resource_id="x"))], 0)
+    assert bench.table.counts()["queue_length"] == 0
+    bench.ask(bench.job(), 0)
+    assert bench.table.counts()["queue_length"] == 1
 
 
 def test_no_question_takes_longer_for_all_that_is_finished(on_sqlite: Bench) -> None:
@@ -318,8 +353,8 @@ def test_no_question_takes_longer_for_all_that_is_finished(on_sqlite: Bench) -> 
 
     bench.database.execute_sql = explain
     done = bench.finish()
-    queued = bench.table.accept(bench.job(resource_id="a"), 0, "the key")
-    bench.table.accept(bench.job(resource_id="a"), 0, "the key")
+    queued = bench.ask(bench.job(resource_id="a"), 0, "the key")
+    bench.ask(bench.job(resource_id="a"), 0, "the key")
     bench.table.counts()
     for job_id in (done, queued):
         bench.table.view(job_id)
@@ -427,6 +462,21 @@ def test_a_job_waits_for_a_source_that_is_down_and_fails_at_last(bench: Bench) -
     assert now >= bench.settings.SOURCE_RETRY_TIME
     assert 5 < tries < 100
     assert bench.table.view(job_id)["error"] == "CKAN is down"
+
+
+def test_a_source_is_left_alone_for_as_long_as_it_asked(bench: Bench) -> None:
+    bench.accept()
+    bench.table.source_unavailable(bench.claim(), "down", 0, 3600)
+    assert bench.table.claim(FAST, 3599) is None
+    assert bench.table.claim(FAST, 3600) is not None
+
+
+def test_a_source_that_asks_for_more_than_it_is_given_is_asked_once_more_at_the_end(bench: Bench) -> None:
+    job_id, patience = bench.accept(), bench.settings.SOURCE_RETRY_TIME
+    bench.table.source_unavailable(bench.claim(), "down", 0, 10 * patience)
+    assert bench.table.claim(FAST, patience - 1) is None
+    bench.table.source_unavailable(bench.claim(now=patience), "down", patience, 10 * patience)
+    assert bench.state(job_id) == "failed"
 
 
 def test_a_source_that_came_back_is_given_its_whole_patience_again(bench: Bench) -> None:

@@ -33,7 +33,7 @@ def package(arguments: Arguments, console: Console) -> int:
     # Nobody else would say that CKAN is being asked again.
     logging.basicConfig(format="%(message)s", level=logging.ERROR if console.quiet else logging.WARNING)
     made = _make(job, path, settings(job.ckan_host), console)
-    file = {"file": str(path), "rows": made.rows, "size": made.size, "sha256": made.sha256}
+    file = {"file": str(path), **{name: getattr(made, name) for name in ("rows", "size", "sha256", "report")}}
     console.answer({"success": True, "status": "success", **file}, views.file)
     return 0
 

@@ -61,7 +61,7 @@ def request(arguments: Arguments, console: Console) -> tuple[str, dict[str, Any]
     """
     task = arguments["TASK"].lstrip("/")
     if task not in TASKS:
-        raise BadRequestError(f"There is no task {task}: it is {' or '.join(TASKS)}.")
+        raise BadRequestError(f"There is no task {task}: it is one of {', '.join(TASKS)}.")
     typed = dict(map(split_pair, arguments["PARAM:VALUE"]))
     for name in typed.keys() - _KNOWN:
         near = difflib.get_close_matches(name, sorted(_KNOWN), 1)

@@ -114,7 +114,11 @@ def download(answer: Mapping[str, Any]) -> str:
 def file(answer: Mapping[str, Any]) -> str:
     """What was made here."""
     rows = [] if answer["rows"] is None else [output.count(answer["rows"], "row")]
-    return f"{answer['file']}: {', '.join([*rows, output.size(answer['size'])])}\nsha256 {answer['sha256']}"
+    lines = [
+        f"{answer['file']}: {', '.join([*rows, output.size(answer['size'])])}",
+        f"sha256 {answer['sha256']}",
+    ]
+    return "\n".join([*lines, answer["report"] or ""]).rstrip()
 
 
 def progress(job: Mapping[str, Any]) -> str:

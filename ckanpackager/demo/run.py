@@ -6,9 +6,6 @@ package behind the link in it.
 """
 
 import contextlib
-import csv
-import io
-import itertools
 import os
 import re
 import secrets
@@ -17,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -28,6 +24,7 @@ import requests
 from ckanpackager.commands.client import Service
 from ckanpackager.commands.console import Console
 from ckanpackager.commands.waiting import Progress, StatusPage, follow
+from ckanpackager.demo import contents, occurrences
 from ckanpackager.demo.ckan import PENGUINS, Ckan, penguins
 from ckanpackager.demo.sink import MailSink
 from ckanpackager.errors import BadRequestError, PackagerError, SourceError, UnavailableError
@@ -35,35 +32,44 @@ from ckanpackager.errors import BadRequestError, PackagerError, SourceError, Una
 _VISITOR = "visitor@museum.example"
 _PATIENCE = 60  # seconds
 _PAGE_SIZE = 20  # rows; few, so that there is progress to see even with penguins
-_ROWS_SHOWN = 5
+_TASKS = {"dwc": "package_dwc_archive"}
 
 
 def run(api_url: str | None, resource_id: str | None, task: str, folder: Path) -> int:
     """Show the service making a package of a resource: of a real CKAN's, or of our own's penguins.
 
-    Everything is done, and left, in ``folder``. Returns the exit status.
+    ``task`` is package_datastore or package_dwc_archive, "dwc" for short. Everything is done, and left, in
+    ``folder``. Returns the exit status.
     """
-    if task != "package_datastore":
-        raise BadRequestError(f"The demo shows package_datastore, not {task}.")
+    task = _TASKS.get(task, task)
+    if task not in ("package_datastore", "package_dwc_archive"):
+        raise BadRequestError(f"The demo shows package_datastore and package_dwc_archive, not {task}.")
+    is_archive = task == "package_dwc_archive"
     if (api_url is None) != (resource_id is None):
         raise BadRequestError("Give both --api-url and -r, or neither.")
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
+        form: dict[str, Any] = {}
         if api_url is None or resource_id is None:
-            ckan = stack.enter_context(Ckan([penguins()]))
-            api_url, resource_id = ckan.api_url, PENGUINS
+            tables = [penguins(), occurrences.occurrences(penguins())]
+            ckan = stack.enter_context(Ckan(tables))
+            api_url, resource_id = ckan.api_url, occurrences.OCCURRENCES if is_archive else PENGUINS
+            form = {"eml": occurrences.EML} if is_archive else {}
             _say(f"A small CKAN with 344 penguins (Palmer Station LTER, CC0) answers at {ckan.url}")
         sink = stack.enter_context(MailSink())
         _say(f"A mail server that keeps what it gets listens on {sink.host}:{sink.port}")
-        settings = _settings(folder, sink)
+        settings = _settings(folder, sink) | (occurrences.SETTINGS if is_archive else {})
         url = stack.enter_context(_service(folder, settings))
         _say(f"ckanpackager-service answers at {url}; its log is {folder / 'service.log'}")
         total = _count(api_url, resource_id)
-        package = _package(url, settings["SECRET"], api_url, resource_id, total)
+        if is_archive:
+            _show_plan(folder, api_url, resource_id)
+        form |= {"resource_id": resource_id, "format": "csv", "api_url": api_url, "limit": str(total)}
+        package = _package(url, settings["SECRET"], task, form)
         mail = sink.wait(_PATIENCE)
         _say("The visitor's e-mail:")
         _show_mail(mail)
-        return _show_package(_download(mail, folder), total, package)
+        return _show_package(_download(mail, folder), total, package, is_archive)
 
 
 def _settings(folder: Path, sink: MailSink) -> dict[str, Any]:
@@ -84,7 +90,7 @@ def _settings(folder: Path, sink: MailSink) -> dict[str, Any]:
 @contextlib.contextmanager
 def _service(folder: Path, settings: dict[str, Any]) -> Iterator[str]:
     """The service as systemd would start it, until the block is left. Yields its address."""
-    config = folder.absolute() / "settings.py"
+    config = _settings_file(folder)
     config.write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))
     with (
         open(folder / "service.log", "wb") as log,
@@ -94,7 +100,9 @@ def _service(folder: Path, settings: dict[str, Any]) -> Iterator[str]:
         address = f"ckanpackager-demo-{secrets.token_hex(8)}"
         readiness.bind(f"\0{address}")
         environment = {**os.environ, "CKANPACKAGER_CONFIG": str(config), "NOTIFY_SOCKET": f"@{address}"}
-        process = subprocess.Popen(_command(), env=environment, stderr=log)
+        process = subprocess.Popen(
+            _command("ckanpackager-service", "ckanpackager.service"), env=environment, stderr=log
+        )
         try:
             _wait_until_ready(process, readiness, folder / "service.log")
             yield f"http://127.0.0.1:{settings['PORT']}"
@@ -103,9 +111,13 @@ def _service(folder: Path, settings: dict[str, Any]) -> Iterator[str]:
             process.wait()
 
 
-def _command() -> list[str]:
-    beside = Path(sys.executable).with_name("ckanpackager-service")
-    return [str(beside)] if beside.exists() else [sys.executable, "-m", "ckanpackager.service"]
+def _settings_file(folder: Path) -> Path:
+    return folder.absolute() / "settings.py"
+
+
+def _command(program: str, module: str) -> list[str]:
+    beside = Path(sys.executable).with_name(program)
+    return [str(beside)] if beside.exists() else [sys.executable, "-m", module]
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", readiness: socket.socket, log: Path) -> None:
@@ -128,20 +140,31 @@ def _count(api_url: str, resource_id: str) -> int:
         raise SourceError(f"{api_url} does not say how many rows {resource_id} has: {error}") from error
 
 
-def _package(url: str, secret: str, api_url: str, resource_id: str, total: int) -> dict[str, Any]:
+def _show_plan(folder: Path, api_url: str, resource_id: str) -> None:
+    """What an admin would look at beforehand."""
+    words = ["dwc-plan", "-r", resource_id, "--api-url", api_url]
+    _say(f"ckanpackager {' '.join(words)}")
+    shown = subprocess.run(
+        [*_command("ckanpackager", "ckanpackager"), "-D", *words],
+        env={**os.environ, "CKANPACKAGER_CONFIG": str(_settings_file(folder))},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if shown.returncode:
+        raise PackagerError("The plan could not be made.")
+    for line in shown.stdout.splitlines():
+        print(f"      {line}".rstrip())
+
+
+def _package(url: str, secret: str, task: str, form: dict[str, Any]) -> dict[str, Any]:
     """Post what the extension posts, and wait until the mail is sent. Returns the job."""
-    form = {
-        "secret": secret,
-        "resource_id": resource_id,
-        "email": _VISITOR,
-        "format": "csv",
-        "api_url": api_url,
-        "limit": str(total),
-    }
-    _say(f"POST {url}/package_datastore, as the CKAN extension does:")
+    form = {"secret": secret, "email": _VISITOR, **form}
+    _say(f"POST {url}/{task}, as the CKAN extension does:")
     for name, value in form.items():
-        print(f"      {name:12} {'(our secret)' if name == 'secret' else value}")
-    with requests.post(f"{url}/package_datastore", form, timeout=_PATIENCE) as response:
+        shown = {"secret": "(our secret)", "eml": f"({len(value)} characters of XML)"}.get(name, value)
+        print(f"      {name:12} {shown}")
+    with requests.post(f"{url}/{task}", form, timeout=_PATIENCE) as response:
         answer = response.json()
     _say(f"The service says: {answer['message']}")
     with Progress(Console(quiet=False, as_json=False), on_terminal=True) as show:
@@ -180,30 +203,18 @@ def _download(mail: EmailMessage, folder: Path) -> Path:
     return target
 
 
-def _show_package(path: Path, total: int, job: dict[str, Any]) -> int:
-    with zipfile.ZipFile(path) as archive:
-        broken = archive.testzip()
-        _say("In it:")
-        for member in archive.infolist():
-            print(
-                f"      {member.filename:30} {member.file_size:>12,} bytes, {member.compress_size:,} packed"
-            )
-        with io.TextIOWrapper(archive.open("resource.csv"), "utf-8", newline="") as text:
-            rows = csv.reader(text)
-            first = list(itertools.islice(rows, _ROWS_SHOWN + 1))
-            _show_rows(first)
-            count = len(first) - 1 + sum(1 for _ in rows)
-    if broken is not None or count != total or job["rows_done"] != total:
-        print(f"The package is not whole: {count} of {total} rows, {broken or 'no member'} is broken.")
+def _show_package(path: Path, total: int, job: dict[str, Any], is_archive: bool) -> int:
+    _say("In it:")
+    try:
+        count = contents.show_archive(path) if is_archive else contents.show_rows(path)
+    except contents.BrokenPackageError as error:
+        print(f"The package is not whole: {error}")
+        return 1
+    if count != total or job["rows_done"] != total:
+        print(f"The package is not whole: {count} of {total} rows.")
         return 1
     _say(f"All {count:,} rows are there. The package lies at {path}")
     return 0
-
-
-def _show_rows(rows: list[list[str]]) -> None:
-    width = shutil.get_terminal_size((100, 24)).columns - 6
-    for row in rows:
-        print(f"      {' | '.join(' '.join(cell.split()) for cell in row)[:width]}")
 
 
 def _free_port() -> int:

@@ -94,9 +94,10 @@ class Sent:
 
 @dataclasses.dataclass(frozen=True)
 class Delayed:
-    """What was asked is not to be had now, and may be later."""
+    """What was asked is not to be had now, and may be in ``retry_after`` seconds at the earliest."""
 
     error: str
+    retry_after: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

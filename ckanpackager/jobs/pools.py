@@ -354,8 +354,8 @@ class Supervisor:
                 self.wake()  # a mail is owed
             case messages.Slow(rows):
                 await self._queue_again(claim, self._table.move_to_slow, rows, now)
-            case messages.Delayed(error):
-                await self._queue_again(claim, self._table.source_unavailable, error, now)
+            case messages.Delayed(error, retry_after):
+                await self._queue_again(claim, self._table.source_unavailable, error, now, retry_after)
             case messages.Failed(error):
                 await self._discard(claim)
                 await self._forget(claim)

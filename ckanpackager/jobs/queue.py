@@ -5,7 +5,7 @@ What has been submitted is on the disk before the caller hears of it.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from ckanpackager.job import Job
 from ckanpackager.jobs.messages import Progress
 from ckanpackager.jobs.models import PackageRow, State
 from ckanpackager.jobs.pools import Supervisor
-from ckanpackager.jobs.table import FAST, SLOW, JobTable
+from ckanpackager.jobs.table import FAST, SLOW, JobTable, Request
 from ckanpackager.jobs.views import status_url
 from ckanpackager.settings import Settings
 from ckanpackager.store import Store
 
+# A commit of more than that would keep everybody else waiting.
+_MOST_AT_ONCE = 50
 _NO_ROOM = "The service has too little room on its disk at the moment. Please try again later."
 _NO_ROOM_YET = "The service has too little room on its disk at the moment. It goes on when there is more."
 
@@ -44,6 +46,8 @@ class JobQueue:
         self._store = store
         self._database = database
         self._clock = clock
+        self._handed_in: list[tuple[Request, asyncio.Future[str]]] = []
+        self._accepting: asyncio.Task[None] | None = None
 
     async def submit(self, job: Job, idempotency_key: str | None = None) -> str:
         """Accept the job and return its id; see JobTable.accept.
@@ -53,11 +57,33 @@ class JobQueue:
         """
         if self._supervisor.is_stopping:
             raise UnavailableError("The service is being stopped. Please try again in a minute.")
-        closed = None if self._supervisor.room.shortage is None else _NO_ROOM
-        job_id = await self._database(self._table.accept, job, self._clock(), idempotency_key, closed)
-        faults.reached("job.accepted")
-        self._supervisor.wake()
-        return job_id
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._handed_in.append((Request(job, idempotency_key), answer))
+        if self._accepting is None:
+            self._accepting = asyncio.create_task(self._accept())
+        return await answer
+
+    async def _accept(self) -> None:
+        """Accept what has been handed in. What comes meanwhile waits, and shares the next commit: to have the
+        disk confirm it takes most of the time.
+        """
+        while self._handed_in:
+            taken, self._handed_in = self._handed_in[:_MOST_AT_ONCE], self._handed_in[_MOST_AT_ONCE:]
+            closed = None if self._supervisor.room.shortage is None else _NO_ROOM
+            requests = [request for request, _ in taken]
+            answers: Sequence[str | Exception]
+            try:
+                answers = await self._database(self._table.accept, requests, self._clock(), closed)
+                faults.reached("job.accepted")
+            except Exception as error:  # raised anew by each of those who wait
+                answers = [error] * len(taken)
+            for (_, waiting), answer in zip(taken, answers, strict=True):
+                if isinstance(answer, str):
+                    waiting.set_result(answer)
+                else:
+                    waiting.set_exception(answer)
+            self._supervisor.wake()
+        self._accepting = None
 
     def status_url(self, job_id: str) -> str:
         """The address of the visitor's page of the job."""

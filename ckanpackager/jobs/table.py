@@ -11,12 +11,13 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import peewee
 
-from ckanpackager.errors import ConflictError, GoneError, NotFoundError, UnavailableError
+from ckanpackager.errors import ConflictError, GoneError, NotFoundError, PackagerError, UnavailableError
 from ckanpackager.job import Job
 from ckanpackager.jobs import views
 from ckanpackager.jobs.models import (
@@ -39,10 +40,19 @@ log = logging.getLogger(__name__)
 FAST, SLOW = "fast", "slow"
 _PAUSES_AFTER_DEATH = (0.0, 5.0, 30.0)
 _SHORTEST_WAIT, _LONGEST_WAIT = 10.0, 600.0
+_QUEUE_IS_FULL = "The service has more requests than it can take. Please try again later."
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T", bound="HasDatabase")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is to be accepted; with the same ``idempotency_key`` it is the same request."""
+
+    job: Job
+    idempotency_key: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,24 +118,36 @@ class JobTable:
 
     @transaction
     def accept(
-        self, job: Job, now: float, idempotency_key: str | None = None, closed: str | None = None
-    ) -> str:
-        """Write the job down and return its id. A package made lately for the same request is used again.
+        self, requests: Sequence[Request], now: float, closed: str | None = None
+    ) -> list[str | PackagerError]:
+        """Write the jobs down, all by one commit, and return their ids.
 
-        What is known already (by its key; or unfinished, the same and for the same address) is not written
-        down again. Raises ConflictError where the key was used for another request; and UnavailableError for
-        a new one while the service is ``closed``, for the reason given, or the queue is full.
+        A package made lately for the same request is used again. What is known already (by its key; or
+        unfinished, the same and for the same address) is not written down again. In the place of an id there
+        is a ConflictError where the key was used for another request; and an UnavailableError for a new one
+        while the service is ``closed``, for the reason given, or the queue is full.
         """
-        known = self._by_key(job, idempotency_key) or self._twin(job, now)
-        if known is None:
-            if closed is not None:
-                raise UnavailableError(closed)
-            self._refuse_too_many()
-            known = self._write_down(job, now)
-        else:
+        has_room = self._room_in_queue() >= len(requests)
+        answers: list[str | PackagerError] = []
+        for request in requests:
+            full = None if has_room or self._room_in_queue() > 0 else _QUEUE_IS_FULL
+            try:
+                answers.append(self._accept(request, now, closed or full))
+            except PackagerError as error:
+                answers.append(error)
+        return answers
+
+    def _accept(self, request: Request, now: float, closed: str | None) -> str:
+        job, key = request.job, request.idempotency_key
+        known = self._by_key(job, key) or self._twin(job, now)
+        if known is not None:
             log.info("%s job %s: asked for again", known.resource_id, known.id)
-        if idempotency_key is not None:
-            self._remember(idempotency_key, job, known)
+        elif closed is not None:
+            raise UnavailableError(closed)
+        else:
+            known = self._write_down(job, now)
+        if key is not None:
+            self._remember(key, job, known)
         return str(known.id)
 
     def _write_down(self, job: Job, now: float) -> JobRow:
@@ -191,8 +213,12 @@ class JobTable:
             self._fail(row, error, now)
 
     @transaction
-    def source_unavailable(self, claim: Claim, error: str, now: float) -> bool:
-        """The source did not answer: the job waits, longer each time, and fails at last. Does it wait?"""
+    def source_unavailable(self, claim: Claim, error: str, now: float, retry_after: float = 0.0) -> bool:
+        """The source did not answer: the job waits, longer each time, and fails at last. Does it wait?
+
+        ``retry_after`` are the seconds that the source asked for. Where that is longer than it is going to be
+        waited for, there is one more try at the end.
+        """
         row = self._held(claim)
         if row is None:
             return False
@@ -202,7 +228,8 @@ class JobTable:
         if waited >= self._settings.SOURCE_RETRY_TIME:
             self._fail(row, error, now)
             return False
-        row.not_before = now + min(max(waited, _SHORTEST_WAIT), _LONGEST_WAIT)
+        asked_for = min(retry_after, self._settings.SOURCE_RETRY_TIME - waited)
+        row.not_before = now + max(min(max(waited, _SHORTEST_WAIT), _LONGEST_WAIT), asked_for)
         row.error = error
         return self._queue_again(row, f"waits for its source: {error}", now)
 
@@ -459,10 +486,9 @@ class JobTable:
         text = f"{job.cache_key} {self._statistics.address(job.email)}"
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _refuse_too_many(self) -> None:
+    def _room_in_queue(self) -> float:
         most = self._settings.QUEUE_LENGTH
-        if most and JobRow.select().where(JobRow.state.in_(UNFINISHED)).count() >= most:
-            raise UnavailableError("The service has more requests than it can take. Please try again later.")
+        return most - JobRow.select().where(JobRow.state.in_(UNFINISHED)).count() if most else math.inf
 
     def _next(self, queue: str, now: float) -> JobRow | None:
         like_running = JobRow.select(JobRow.cache_key).where(JobRow.state == State.RUNNING)

@@ -148,7 +148,7 @@ def _package(task: PackageTask, settings: Settings, reporter: Reporter) -> Messa
     except SlowRequest as slow:
         return Slow(slow.total)
     except SourceUnavailableError as error:
-        return Delayed(_words(error, task))
+        return Delayed(_words(error, task), error.retry_after)
 
 
 def _send(task: MailTask, settings: Settings) -> Message:

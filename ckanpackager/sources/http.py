@@ -7,12 +7,18 @@ SourceUnavailableError. Everything else is an answer.
 
 import contextlib
 import dataclasses
+import datetime
+import email.utils
+import functools
+import ipaddress
 import logging
 import re
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -32,7 +38,7 @@ _CUT_OFF = re.compile(
     rb"the database system is |"
     rb"connection already closed)"
 )
-_LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 60.0  # seconds that a worker waits because a server asked it to
 _MOST_OF_A_MESSAGE = 500
 _REDIRECTS = {301, 302, 303, 307, 308}
 _LOST = (
@@ -79,9 +85,9 @@ class Client:
     """One worker's connections to the servers it reads from.
 
     ``connect_timeout`` and ``read_timeout`` are seconds; the second is the longest silence in an answer.
-    ``pauses`` are the seconds to wait before each further try of a patient request. ``slots`` bounds the
-    requests to one host that are under way at once, in all workers together. ``alive`` is called whenever a
-    server is asked, be it again, so that waiting for it with patience is not taken for a standstill.
+    ``pauses`` are the seconds to wait before each further try of a patient request, by ``sleep``. ``slots``
+    bounds the requests to one host that are under way at once, in all workers together. ``alive`` is called
+    whenever a server is asked, be it again, so that to wait for it with patience is no standstill.
     """
 
     def __init__(
@@ -91,14 +97,16 @@ class Client:
         pauses: Sequence[float] = PAUSES,
         slots: Slots | None = None,
         alive: Callable[[], None] = lambda: None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._timeouts = (connect_timeout, read_timeout)
         self._pauses = pauses
         self._slots = slots
         self._alive = alive
+        self._sleep = sleep
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "ckanpackager"
-        # Compressing costs CKAN's host more than it saves on the way to a neighbour.
+        # A file comes as it is: what its host counts is what is counted here.
         self._session.headers["Accept-Encoding"] = "identity"
         # Several threads ask at once, and nothing here wants to be recognized.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -108,18 +116,18 @@ class Client:
 
         Raises SourceUnavailableError when the server cannot be reached, or answers with one of
         :data:`PASSING`, or that its database was cut off; where the request is ``patient``, only if it goes
-        on doing so. Patience keeps what has been read so far; who has read nothing yet had better wait in the
-        queue than in a worker. May be called from several threads.
+        on doing so. Patience keeps what has been read so far; who has read nothing yet, or is told to stay
+        away for long, had better wait in the queue than in a worker. May be called from several threads.
         """
         for pause in (*(self._pauses if patient else ()), None):
             try:
                 return self._ask(url, query, key)
             except SourceUnavailableError as error:
-                if pause is None:
+                if pause is None or error.retry_after > LONGEST_PAUSE:
                     raise
                 wait = max(pause, error.retry_after)
                 log.warning("%s Trying again in %.1f s.", error, wait)
-                time.sleep(wait)
+                self._sleep(wait)
         raise AssertionError("the last try either returns or raises")
 
     def open(self, url: str, *, key: str | None = None) -> requests.Response:
@@ -135,7 +143,8 @@ class Client:
     def _ask(self, url: str, query: Mapping[str, Any], key: str | None) -> Answer:
         with self._slots.one(url) if self._slots else contextlib.nullcontext():
             begin = time.monotonic()
-            with self._send("POST", url, key, json=query) as response:
+            encoding = {"Accept-Encoding": accepted_encoding(urlsplit(url).hostname or "")}
+            with self._send("POST", url, key, json=query, headers=encoding) as response:
                 try:
                     # At once: requests would read it in pieces and then hold it twice.
                     body = response.raw.read(decode_content=True)
@@ -189,10 +198,38 @@ def _raise_if_it_may_pass(url: str, response: requests.Response) -> None:
     if response.status_code in PASSING:
         response.close()
         raise SourceUnavailableError(
-            f"{url} answered {response.status_code} {response.reason}.", _retry_after(response)
+            f"{url} answered {response.status_code} {response.reason}.",
+            seconds_to_wait(response.headers.get("Retry-After", ""), time.time()),
         )
 
 
-def _retry_after(response: requests.Response) -> float:
-    value = response.headers.get("Retry-After", "")
-    return min(float(value), _LONGEST_PAUSE) if value.isascii() and value.isdigit() else 0.0
+def seconds_to_wait(retry_after: str, now: float) -> float:
+    """What a ``Retry-After`` asks for (RFC 9110, 10.2.3), be it seconds or a date; 0 where it is neither.
+
+    ``now`` is in seconds since 1970.
+    """
+    value = retry_after.strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        until = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=datetime.UTC)
+    return max(until.timestamp() - now, 0.0)
+
+
+@functools.cache
+def accepted_encoding(host: str) -> str:
+    """The ``Accept-Encoding`` for pages from ``host``: gzip where they have a long way to come.
+
+    They become a fourth of their size. But a web server takes as long to compress a page, and we to unpack
+    it, as a gigabit network to carry it whole: between neighbours it costs both of them time for nothing.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return "identity"  # whoever is going to connect will say what is wrong
+    addresses = [ipaddress.ip_address(address[0]) for *_, address in found]
+    return "gzip" if all(address.is_global for address in addresses) else "identity"

@@ -25,7 +25,7 @@ class Status(PostHandler):
 
 
 class Package(PostHandler):
-    """``/package_datastore``, ``/package_url``: queue a package."""
+    """``/package_datastore``, ``/package_dwc_archive``, ``/package_url``: queue a package."""
 
     def initialize(self, task: str) -> None:
         """``task`` is the path without its slash."""

@@ -26,6 +26,11 @@ class Writer(abc.ABC):
     def __init__(self, archive: Archive, fields: Sequence[Field]) -> None:
         self._fields = tuple(fields)
 
+    @property
+    def report(self) -> str | None:
+        """What is worth knowing about what was written, once it is closed: some lines of plain words."""
+        return None
+
     @abc.abstractmethod
     def write(self, page: Page) -> None:
         """Add the rows of ``page``. Raises PackageError for a value that the format cannot hold."""

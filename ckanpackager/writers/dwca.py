@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import IO
 
+from ckanpackager import eml as metadata
 from ckanpackager.archive import Archive
-from ckanpackager.dwc import eml as metadata
 from ckanpackager.dwc.metafile import CSV, TSV, meta_xml
 from ckanpackager.dwc.plan import File, Plan
 from ckanpackager.dwc.rows import Rows
@@ -27,7 +27,7 @@ _BLOCK = 1 << 18
 class DwcArchiveWriter(Writer):
     """The files of ``plan`` for rows of ``fields``, in the ``format`` csv, tsv or xlsx (which makes csv).
 
-    ``eml`` is metadata that `ckanpackager.dwc.eml.check` has let pass; its placeholders become ``package_id``
+    ``eml`` is metadata that `ckanpackager.eml.check` has let pass; its placeholders become ``package_id``
     and ``now``. ``for_gbif`` adds gbif.json. ``summary`` is complete when the writer is closed.
     """
 
@@ -62,6 +62,11 @@ class DwcArchiveWriter(Writer):
         ]
         self._core = archive.member(self._dialect.name(plan.core))
         self._core.write(self._rows.header(plan.core))
+
+    @property
+    def report(self) -> str:
+        """What the summary says."""
+        return self.summary.text()
 
     def write(self, page: Page) -> None:
         assert not isinstance(page.records, bytes)

@@ -85,9 +85,7 @@ class Counter:
     def collect(self, visitor: str) -> Package:
         """What the mail to this visitor leads to."""
         mail = self.mail_to(visitor)
-        link = re.search(r"http://\S+/download/\S+", mail.text)
-        assert link is not None, mail.text
-        answer = requests.get(link[0], timeout=TIMEOUT)
+        answer = requests.get(mail.link, timeout=TIMEOUT)
         assert answer.status_code == 200
         archive = zipfile.ZipFile(io.BytesIO(answer.content))
         assert archive.testzip() is None

@@ -1,12 +1,19 @@
 """What a visitor lives through: a click in CKAN, a message, a mail, a link, the rows."""
 
 import html
+import json
 import re
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from ckanpackager.demo.ckan import penguins
+from ckanpackager.demo.occurrences import TYPES, occurrences
+from tests.archives import DWC, read
 from tests.ckan.bed import RealCkan
 from tests.ckan.conftest import Tables
 from tests.ckan.orders import Counter
@@ -115,6 +122,41 @@ def test_a_click_on_a_file_leads_to_the_file(packager: Service, counter: Counter
     [name] = package.archive.namelist()
     assert name == resource["url"].rpartition("/")[2]
     assert package.archive.read(name) == content
+
+
+def test_a_click_on_occurrences_leads_to_a_darwin_core_archive(
+    counter: Counter, ckan: RealCkan, tmp_path: Path
+) -> None:
+    """The extension asks for one where the resource's format is DwC."""
+    table = occurrences(penguins()).table
+    names = list(TYPES)
+    rows = [[table.value(position, name) for name in names] for position in range(len(table))]
+    id = ckan.create_table(
+        "occurrences",
+        TYPES,
+        [[str(value) if isinstance(value, Decimal | date) else value for value in row] for row in rows],
+        format="DwC",
+    )
+    visitor = counter.new_visitor()
+    click(ckan, id, email=visitor, format="tsv", filters="Island:Dream Island")
+    package = counter.collect(visitor)
+    assert package.archive.namelist() == ["occurrence.tsv", "meta.xml"]
+    path = tmp_path / package.name
+    path.write_bytes(requests.get(package.mail.link, timeout=TIMEOUT).content)
+    known = [
+        (str(one), *two)
+        for one, *two in ckan.psql(
+            'SELECT _id, "Occurrence ID", "Event date"::text, "Decimal latitude"::text, "Delta 15 N"::text'
+            f""" FROM "{id}" WHERE "Island" = 'Dream Island' ORDER BY 1"""
+        )
+    ]
+    assert len(known) == 124
+    found = []
+    for row in read(path):
+        dynamic = json.loads(row.data[DWC + "dynamicProperties"], parse_float=str)
+        terms = [row.data[DWC + term] for term in ("occurrenceID", "eventDate", "decimalLatitude")]
+        found.append((row.id, *terms, dynamic.get("delta15N")))
+    assert found == known
 
 
 # ------------------------------------------------------------- what is private

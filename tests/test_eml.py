@@ -7,7 +7,7 @@ import uuid
 import pytest
 from lxml import etree
 
-from ckanpackager.dwc import eml
+from ckanpackager import eml
 from ckanpackager.errors import BadRequestError
 from tests.archives import GBIF
 
@@ -89,7 +89,7 @@ def test_what_is_filled_in_is_escaped_and_not_filled_in_again() -> None:
 
 
 def test_no_parser_is_loaded_until_there_is_metadata() -> None:
-    code = "import sys, ckanpackager.dwc.eml; print(*sys.modules)"
+    code = "import sys, ckanpackager.eml; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"lxml", "pyexpat", "xml.parsers.expat"} & set(loaded.split())
 
