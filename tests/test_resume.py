@@ -658,6 +658,20 @@ def test_what_can_be_gone_on_with_is_kept_while_its_job_waits(
     stage(scene)
 
 
+def test_a_job_that_is_cancelled_as_its_process_could_not_start_leaves_nothing(
+    stage: Callable[..., None],
+) -> None:
+    async def scene(stage: Stage) -> None:
+        job_id = stage.accept()
+        claim = stage.bench.claim(now=stage.now)
+        leave_half(stage.bench, job_id, "earlier")
+        await stage.queue().cancel(job_id)
+        await stage.supervisor._not_started(claim, stage.now)
+        assert drafts(stage) == []
+
+    stage(scene)
+
+
 def leave_half(bench: Bench, job_id: str, lease: str, size: int = 5) -> None:
     """Leave what a worker leaves that is killed after a checkpoint."""
     with contextlib.suppress(ZeroDivisionError), bench.store.draft(job_id, lease) as draft:

@@ -402,7 +402,7 @@ class Supervisor:
         if isinstance(work, Delivery):
             await self._database(self._outbox.delayed, work, reason, now)
         else:
-            await self._database(self._table.hand_back, work, reason, now)
+            await self._queue_again(work, self._table.hand_back, reason, now)
         self._failed_starts += 1
         if self._failed_starts >= _MOST_FAILED_STARTS:
             raise WorkersCannotStartError(
