@@ -44,7 +44,7 @@ Way = Callable[[Job, str], None]
 class Silence:
     """Nobody wants to know how far a package is."""
 
-    def planned(self, rows: int | None, size: int | None) -> None: ...
+    def planned(self, rows: int | None, size: int | None, before: int = 0) -> None: ...
 
     def progress(self, rows: int, size: int) -> None: ...
 
@@ -56,7 +56,7 @@ def as_the_worker_does(job: Job, folder: str) -> None:
     settings = Settings.from_mapping({"SECRET": "of a benchmark"})
     store = Store(f"{folder}/store", f"{folder}/temp")
     store.prepare()
-    package(job, store, new_token(), settings, Silence())
+    package(job, store, new_token(), new_token(), settings, Silence())
 
 
 def in_a_plain_loop(job: Job, folder: str) -> None:

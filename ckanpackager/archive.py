@@ -17,11 +17,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, BinaryIO, Self
 
 from isal import isal_zlib
 
-from ckanpackager.errors import PackageError
+from ckanpackager.errors import CheckpointError, PackageError
 
 Data = bytes | bytearray | memoryview
 
@@ -56,12 +56,36 @@ _EARLIEST = datetime.datetime(1980, 1, 1, tzinfo=datetime.UTC)
 _LATEST = datetime.datetime(2107, 12, 31, 23, 59, 58, tzinfo=datetime.UTC)
 
 
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """A place in an archive's file that another process can go on from, if this one dies.
+
+    What lies before ``offset`` is on the disk; what comes after it is of no account. ``headers`` are those of
+    the archive's members so far; the last of them is open.
+    """
+
+    offset: int
+    headers: tuple["_Header", ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """This mark in JSON's types."""
+        return {"offset": self.offset, "headers": [header.to_dict() for header in self.headers]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Mark":
+        """The mark that :meth:`to_dict` wrote down."""
+        return cls(int(values["offset"]), tuple(map(_Header.from_dict, values["headers"])))
+
+
 class Member(abc.ABC):
     """A file being written into an archive.
 
     It must be closed before the next is opened. One that is left by an exception stays open, and an archive
-    with an open member refuses to be finished: half a file is never delivered as a whole one.
+    with an open member refuses to be finished: half a file is never delivered as a whole one. ``is_begun`` is
+    whether it has content from before a mark.
     """
+
+    is_begun = False
 
     @abc.abstractmethod
     def write(self, data: Data) -> int:
@@ -112,6 +136,13 @@ class Archive(abc.ABC):
         self._member = self._begin(name, compress)
         return self._member
 
+    def mark(self) -> Mark | None:
+        """Force what has been written to the disk, and say how to go on after it; None where none can.
+
+        A member must be open.
+        """
+        return None
+
     def close(self) -> None:
         """Finish the archive and hand it to the operating system whole. (It is not forced to the disk.)"""
         if self._closed:
@@ -155,9 +186,16 @@ class Archive(abc.ABC):
     def _release(self) -> None: ...
 
 
-def open_archive(path: Path, scratch: Path, command: str | None = None) -> Archive:
-    """The archive that ``path`` is to be, packed by ``command`` (the setting ZIP_COMMAND) if there is one."""
-    return CommandArchive(path, command, scratch) if command else ZipArchive(path, scratch=scratch)
+def open_archive(path: Path, scratch: Path, command: str | None = None, mark: Mark | None = None) -> Archive:
+    """The archive that ``path`` is to be, packed by ``command`` (the setting ZIP_COMMAND) if there is one.
+
+    With a ``mark`` what there is of it is gone on with; CheckpointError where that cannot be.
+    """
+    if command is None:
+        return ZipArchive(path, scratch=scratch, mark=mark)
+    if mark is not None:
+        raise CheckpointError("ZIP_COMMAND packs now.")
+    return CommandArchive(path, command, scratch)
 
 
 class ZipArchive(Archive):
@@ -165,19 +203,56 @@ class ZipArchive(Archive):
 
     A member's sizes and checksum are put into its header once they are known, and not after its data: there
     are unpackers that read from front to back and want them there.
+
+    With a ``mark`` it is what that left of ``path``; the member that was open then is the first to ask for.
+    Raises CheckpointError where the file does not reach to the mark.
     """
 
     def __init__(
-        self, path: Path, *, scratch: Path | None = None, now: datetime.datetime | None = None
+        self,
+        path: Path,
+        *,
+        scratch: Path | None = None,
+        now: datetime.datetime | None = None,
+        mark: Mark | None = None,
     ) -> None:
         super().__init__(path, scratch, now)
         self._stamp = _dos_stamp(self.now)
+        self._headers: list[_Header] = []
+        self._begun: str | None = None
         self._offset = 0
-        self._directory: list[bytes] = []
-        self._file = open(path, "wb", buffering=_BLOCK)  # noqa: SIM115 - closed by close and discard
+        if mark is None:
+            self._file = open(path, "wb", buffering=_BLOCK)  # noqa: SIM115 - closed by close and discard
+        else:
+            self._file = _cut(path, mark.offset)
+            self._go_on(mark)
+
+    def member(self, name: str, *, compress: bool = True) -> Member:
+        """See Archive. The member that was open at the mark is gone on with."""
+        if name == self._begun and self._member is not None:
+            self._begun = None
+            return self._member
+        return super().member(name, compress=compress)
+
+    def mark(self) -> Mark:
+        """See Archive."""
+        assert isinstance(self._member, _ZipMember)
+        self._member.align()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return Mark(self._offset, tuple(map(dataclasses.replace, self._headers)))
+
+    def _go_on(self, mark: Mark) -> None:
+        self._offset = mark.offset
+        self._headers = [dataclasses.replace(header) for header in mark.headers]
+        self._names = {header.name.decode(): header.name for header in self._headers}
+        self._begun = self._last_name()
+        self._member = _ZipMember(self, self._headers[-1])
+        self._member.is_begun = True
 
     def _begin(self, name: str, compress: bool) -> Member:
         header = _Header(self._names[name], _DEFLATED if compress else _STORED, self._stamp, self._offset)
+        self._headers.append(header)
         self._append(header.local())
         return _ZipMember(self, header)
 
@@ -189,14 +264,13 @@ class ZipArchive(Archive):
         self._file.seek(header.offset)
         self._file.write(header.local())
         self._file.seek(self._offset)
-        self._directory.append(header.central())
         self._member = None
 
     def _finish(self) -> None:
         start = self._offset
-        for entry in self._directory:
-            self._append(entry)
-        self._append(_end(len(self._directory), start, self._offset - start))
+        for header in self._headers:
+            self._append(header.central())
+        self._append(_end(len(self._headers), start, self._offset - start))
 
     def _release(self) -> None:
         self._file.close()
@@ -236,6 +310,12 @@ class _ZipMember(Member):
             self._put(self._deflate.flush())
         self._archive._complete(self._header)
         self._closed = True
+
+    def align(self) -> None:
+        """Pack all that has been written so that what follows needs to know nothing of it."""
+        self._flush()
+        if self._deflate:
+            self._put(self._deflate.flush(isal_zlib.Z_FULL_FLUSH))
 
     def _flush(self) -> None:
         if self._pending:
@@ -373,6 +453,16 @@ class _Header:
     size: int = 0
     packed: int = 0
 
+    def to_dict(self) -> dict[str, Any]:
+        """This header in JSON's types."""
+        return {**dataclasses.asdict(self), "name": self.name.decode(), "stamp": list(self.stamp)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "_Header":
+        """The header that :meth:`to_dict` wrote down."""
+        time, date = values["stamp"]
+        return cls(**{**values, "name": values["name"].encode(), "stamp": (time, date)})
+
     def local(self) -> bytes:
         """The header before the data: of the same length whatever the sizes turn out to be."""
         large = max(self.size, self.packed) >= _MOST_32
@@ -394,6 +484,20 @@ class _Header:
 
     def _kind(self, large: bool) -> tuple[int, int, int, int, int]:
         return (_ZIP64 if large else _PLAIN, _NAME_IS_UTF8, self.method, *self.stamp)
+
+
+def _cut(path: Path, length: int) -> BinaryIO:
+    """The file, cut to that length, to be written on."""
+    try:
+        file = open(path, "r+b", buffering=_BLOCK)  # noqa: SIM115 - closed by the archive
+    except FileNotFoundError as error:
+        raise CheckpointError("The part that it speaks of is gone.") from error
+    if file.seek(0, os.SEEK_END) < length:
+        file.close()
+        raise CheckpointError("The part is shorter than it says.")
+    file.truncate(length)
+    file.seek(length)
+    return file
 
 
 def _short(value: int) -> int:

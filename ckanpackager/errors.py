@@ -113,6 +113,10 @@ class IncompleteError(SourceError):
     """Fewer or more rows came than the source counted: the package is not announced."""
 
 
+class CheckpointError(PackagerError):
+    """What an earlier attempt left cannot be gone on with: the package is begun from nothing."""
+
+
 class PackageError(PackagerError):
     """The rows came, but they could not be packed in the form that was asked for."""
 

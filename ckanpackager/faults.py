@@ -19,11 +19,14 @@ from ckanpackager.errors import SettingsError
 ENVIRONMENT = "CKANPACKAGER_FAULTS"
 KILL = "kill"
 
-# In the order in which a job comes by. The worker passes those from "draft.written" to "built.said", and from
+# In the order in which a job comes by; but only a long reading comes by a checkpoint, and only a job that is
+# cancelled by the last. The worker passes those from "checkpoint.marked" to "built.said", and from
 # "mail.begun" to "sent.said"; the service the others.
 POINTS = (
     "job.accepted",
     "job.claimed",
+    "checkpoint.marked",
+    "checkpoint.written",
     "draft.written",
     "draft.synced",
     "package.named",
@@ -37,6 +40,7 @@ POINTS = (
     "sent.said",
     "sent.heard",
     "sent.committed",
+    "cancel.committed",
 )
 
 _folder: Path | None = None

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from ckanpackager.archive import Archive, open_archive
+from ckanpackager.checkpoint import Checkpoint, Checkpoints
 from ckanpackager.dwc.configuration import Configuration
 from ckanpackager.dwc.plan import plan
-from ckanpackager.errors import IncompleteError
+from ckanpackager.errors import CheckpointError, IncompleteError
 from ckanpackager.job import Job
 from ckanpackager.settings import Settings
 from ckanpackager.sources.base import Field
@@ -39,8 +40,11 @@ class SlowRequest(Exception):
 class Report(Protocol):
     """Who wants to know how far a package is."""
 
-    def planned(self, rows: int | None, size: int | None) -> None:
-        """So many rows, or bytes, are to come; None where that is not known."""
+    def planned(self, rows: int | None, size: int | None, before: int = 0) -> None:
+        """So many rows, or bytes, are to come; None where that is not known.
+
+        ``before`` of the rows came in an earlier attempt, which is gone on with.
+        """
 
     def progress(self, rows: int, size: int) -> None:
         """So many rows and bytes have come since the start."""
@@ -50,15 +54,23 @@ class Report(Protocol):
 
 
 def package(
-    job: Job, store: Store, token: str, settings: Settings, report: Report, rows_at_most: int | None = None
+    job: Job,
+    store: Store,
+    job_id: str,
+    token: str,
+    settings: Settings,
+    report: Report,
+    rows_at_most: int | None = None,
 ) -> Package:
     """Make the package of ``job`` under the name that ``token`` gives it in ``store``.
+
+    What an earlier attempt at the same ``job_id`` left is gone on with, where that can be trusted.
 
     Raises SlowRequest, before a row is read, when there are more than ``rows_at_most``; SourceError when the
     data cannot be had whole; PackageError when they cannot be packed.
     """
     slots = Slots(store.slots, settings.CKAN_REQUESTS)
-    with store.draft(token) as draft:
+    with store.draft(job_id, token) as draft:
         contents = _make(job, draft, settings, report, slots, rows_at_most)
         return draft.publish(zip_file_name(job, token), *contents)
 
@@ -73,7 +85,7 @@ def package_here(
     folder = target.absolute().parent
     token = new_token()
     scratch = folder / f".{target.name}-{token}"
-    draft = Draft(folder, scratch / "draft.zip", scratch)
+    draft = Draft(folder, scratch / "draft.zip", scratch, scratch / "checkpoint")
     draft.scratch.mkdir(mode=0o700)
     try:
         contents = _make(job, draft, settings, _Progress(progress))
@@ -101,19 +113,27 @@ def _make(
     """Write the archive. Returns what a visitor should save it as, how many rows it has, and what is worth
     knowing about it.
 
-    Where what came was not whole, it is begun again: the rows may have been changing just then.
+    Where what came was not whole, or what an earlier attempt left cannot be trusted, it is begun again: the
+    rows may have been changing just then.
     """
     timeouts = settings.CONNECT_TIMEOUT, settings.READ_TIMEOUT
+    checkpoints = Checkpoints(draft.checkpoint, job.cache_key)
     with closing(Client(*timeouts, slots=slots, alive=report.alive)) as client:
         for left in reversed(range(_TRIES)):
             try:
-                with open_archive(draft.path, draft.scratch, settings.ZIP_COMMAND) as archive:
+                begun = checkpoints.read()
+                mark = None if begun is None else begun.mark
+                with open_archive(draft.path, draft.scratch, settings.ZIP_COMMAND, mark) as archive:
                     if job.task == "package_url":
                         return _pack_file(job, client, archive, settings, report)
-                    return _pack_rows(job, client, archive, settings, report, rows_at_most)
-            except IncompleteError as error:
+                    return _pack_rows(
+                        job, client, archive, settings, report, rows_at_most, checkpoints, begun
+                    )
+            except (IncompleteError, CheckpointError) as error:
                 if not left:
                     raise
+                checkpoints.drop()
+                draft.path.unlink(missing_ok=True)
                 log.warning("%s %s It is read again.", job.resource_id, error)
     raise AssertionError("the last try either returns or raises")
 
@@ -125,16 +145,23 @@ def _pack_rows(
     settings: Settings,
     report: Report,
     rows_at_most: int | None,
+    checkpoints: Checkpoints,
+    begun: Checkpoint | None,
 ) -> tuple[str, int, str | None]:
     job = _with_ids(job, client, settings)
     source = Datastore(job, client, settings.PAGE_SIZE, settings.PAGES_AT_ONCE)
-    report.planned(source.total, None)
+    if begun is not None:
+        source.go_on(begun.position, WRITERS[job.format].records_format)
+        log.info("%s goes on after %d of %d rows", job.resource_id, source.rows_read, source.total)
+    report.planned(source.total, None, source.rows_read)
     if rows_at_most is not None and source.total > rows_at_most:
         raise SlowRequest(source.total)
     with _writer(job, archive, source.fields, settings) as writer:
         for page in source.pages(writer.records_format):
             writer.write(page)
             report.progress(source.rows_read, source.bytes_read)
+            if writer.keeps_nothing and checkpoints.is_due and (position := source.position(page)):
+                checkpoints.write(position, archive)
     source.prove_complete()
     return f"{job.resource_id}.zip", source.rows_read, writer.report
 
@@ -190,7 +217,7 @@ class _Progress:
     callback: Callable[[int, int | None], None]
     total: int | None = None
 
-    def planned(self, rows: int | None, size: int | None) -> None:
+    def planned(self, rows: int | None, size: int | None, before: int = 0) -> None:
         self.total = size if rows is None else rows
         self.callback(0, self.total)
 

@@ -193,8 +193,9 @@ class Settings:
     MAX_STORE_SIZE: int = _setting(
         0,
         checks.whole(0, 2**63 - 1),
-        "The bytes that all finished packages may have together; beyond that they are removed as for "
-        "MIN_FREE_SPACE. It should be many times the size of the largest. 0 sets no limit.",
+        "The bytes that all packages may have together, finished and half-made; beyond that finished ones "
+        "are removed as for MIN_FREE_SPACE. It should be many times the size of the largest. 0 sets no "
+        "limit.",
     )
     ZIP_COMMAND: str | None = _setting(
         None,

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,8 @@ from ckanpackager.errors import SettingsError
 from ckanpackager.job import Job
 
 _DRAFTS = ".drafts"
+_PART = "draft.zip"
+_CHECKPOINT = "checkpoint"
 _LOCK = ".lock"
 
 
@@ -59,7 +61,11 @@ class Store:
     """``folder`` holds the packages; ``scratch`` is for files that are needed only while one is made.
 
     One random token names all that an attempt at a package leaves: its draft, its scratch folder and, at
-    last, the package itself; so that whoever knows the token can remove every trace.
+    last, the package itself; so that whoever knows the token can remove every trace. A draft bears the job's
+    id too: a later attempt at the same job may take it over, and whoever knows the id can remove it.
+
+    A draft is a folder with a lock, which its worker holds while it lives (the kernel lets go of it, however
+    the worker ends). Nobody else writes to a draft, takes it over or removes it for its room until then.
     """
 
     def __init__(self, folder: str | Path, scratch: str | Path) -> None:
@@ -81,38 +87,94 @@ class Store:
 
         Raises SettingsError where another service holds it.
         """
-        file = open(self.folder / _LOCK, "ab")  # noqa: SIM115 - it is to stay open
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
+        file = _locked(self.folder)
+        if file is None:
             raise SettingsError(
                 f"STORE_DIRECTORY {self.folder} is in use by another ckanpackager-service: "
                 "stop that one first, or give this one a folder of its own."
-            ) from error
+            )
         return file
 
     @contextlib.contextmanager
-    def draft(self, token: str) -> Iterator["Draft"]:
-        """Somewhere to make a package. Nothing of it is left behind, but for what was published."""
-        draft = Draft(self.folder, self._drafts / f"{token}.zip", self.scratch / token)
-        draft.scratch.mkdir(mode=0o700)
-        try:
-            yield draft
-        finally:
-            draft.path.unlink(missing_ok=True)
-            shutil.rmtree(draft.scratch)
+    def draft(self, job_id: str, token: str) -> Iterator["Draft"]:
+        """Somewhere to make a package of the job; what an earlier attempt left to go on with is in it.
+
+        Nothing of it is left behind but what was published, or what the next attempt can go on with.
+        """
+        folder = self._drafts / f"{job_id}-{token}"
+        with self._taken_over(job_id, folder) or _made(folder):
+            draft = Draft(self.folder, folder / _PART, self.scratch / token, folder / _CHECKPOINT)
+            try:
+                draft.scratch.mkdir(mode=0o700)
+                yield draft
+            finally:
+                if not (draft.path.exists() and draft.checkpoint.exists()):
+                    shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(draft.scratch, ignore_errors=True)
+
+    def _taken_over(self, job_id: str, folder: Path) -> IO[bytes] | None:
+        """The lock of an earlier draft of the job, which now is ``folder``; None where there is none."""
+        for path in self._drafts.glob(f"{job_id}-*"):
+            if (path / _CHECKPOINT).exists() and (lock := _locked(path)) is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    path.rename(folder)
+                    return lock
+                lock.close()
+        return None
 
     def discard(self, token: str, zip_file_name: str) -> None:
-        """Remove whatever an attempt that ended badly left, its published package too."""
+        """Remove whatever an attempt that ended badly left, its published package too, but for a draft that
+        can be gone on with."""
         shutil.rmtree(self.scratch / token, ignore_errors=True)
-        for path in (*self._drafts.glob(f"{token}*"), self.folder / zip_file_name):
-            path.unlink(missing_ok=True)
+        for path in self._drafts.glob(f"*-{token}"):
+            if not (path / _CHECKPOINT).exists():
+                shutil.rmtree(path, ignore_errors=True)
+        (self.folder / zip_file_name).unlink(missing_ok=True)
+
+    def forget(self, job_id: str) -> None:
+        """Remove what is left of the job's drafts: there will be no further attempt."""
+        for path in self._drafts.glob(f"{job_id}-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def forget_all_but(self, job_ids: Container[str]) -> None:
+        """Remove the drafts that no job with such an id can go on with: only for a start.
+
+        A worker of the last service that has not died yet finds its draft gone, and so cannot publish it.
+        """
+        for path in self._drafts.iterdir():
+            if not path.is_dir():
+                path.unlink()
+                continue
+            lock = _locked(path) if path.name.partition("-")[0] in job_ids else None
+            if lock is None or not (path / _CHECKPOINT).exists():
+                shutil.rmtree(path, ignore_errors=True)
+            if lock is not None:
+                lock.close()
+
+    def drafted(self) -> int:
+        """How many bytes all drafts have together."""
+        return sum(size for _, size, _ in self._parts())
+
+    def forgo_drafts(self, size: int) -> int:
+        """Remove drafts that wait to be gone on with, the oldest first, until so many bytes are free or there
+        are no more. Returns how many are."""
+        freed = 0
+        for _, part, path in sorted(self._parts()):
+            if freed < size and (path / _CHECKPOINT).exists() and (lock := _locked(path)) is not None:
+                with lock:
+                    shutil.rmtree(path, ignore_errors=True)
+                freed += part
+        return freed
+
+    def _parts(self) -> Iterator[tuple[float, int, Path]]:
+        """The drafts: when each was last written to, and how large it is."""
+        for part in self._drafts.glob(f"*/{_PART}"):
+            with contextlib.suppress(FileNotFoundError):
+                found = part.stat()
+                yield found.st_mtime, found.st_size, part.parent
 
     def sweep(self) -> None:
-        """Remove all drafts and scratch folders: only for a start, when no worker can be alive."""
-        for path in self._drafts.iterdir():
-            path.unlink()
+        """Remove all scratch folders: only for a start, when no worker can be alive."""
         for path in self.scratch.iterdir():
             shutil.rmtree(path, ignore_errors=True)
 
@@ -157,11 +219,15 @@ class Store:
 
 @dataclasses.dataclass(frozen=True)
 class Draft:
-    """A package in the making: the ZIP goes to ``path``, and what else must be written to ``scratch``."""
+    """A package in the making: the ZIP goes to ``path``, and what else must be written to ``scratch``.
+
+    ``checkpoint`` is a file that says how to go on with what is in ``path``; see `checkpoint`.
+    """
 
     folder: Path
     path: Path
     scratch: Path
+    checkpoint: Path
 
     def publish(
         self, zip_file_name: str, file_name: str, rows: int | None, report: str | None = None
@@ -183,6 +249,28 @@ class Draft:
             named.unlink()  # nobody will hear of it
             raise
         return Package(zip_file_name, file_name, size, sha256, rows, report)
+
+
+def _made(folder: Path) -> IO[bytes]:
+    """A new folder's lock."""
+    folder.mkdir(mode=0o700)
+    lock = _locked(folder)
+    assert lock is not None, "nobody else knows of it"
+    return lock
+
+
+def _locked(folder: Path) -> IO[bytes] | None:
+    """The lock of the folder, held until it is closed; None where another process holds it, or it is gone."""
+    try:
+        file = open(folder / _LOCK, "ab")  # noqa: SIM115 - it is to stay open
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
 
 
 def _sync_folder(folder: Path) -> None:

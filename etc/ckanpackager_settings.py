@@ -61,8 +61,8 @@ KEEP_TIME = 604800
 # does not help, nothing is begun and nothing accepted until there is more room.
 MIN_FREE_SPACE = 200000000
 
-# The bytes that all finished packages may have together; beyond that they are removed as for MIN_FREE_SPACE.
-# It should be many times the size of the largest. 0 sets no limit.
+# The bytes that all packages may have together, finished and half-made; beyond that finished ones are
+# removed as for MIN_FREE_SPACE. It should be many times the size of the largest. 0 sets no limit.
 MAX_STORE_SIZE = 0
 
 # A command that packs, run once for each file, such as '/usr/bin/zip -j {output} {input}'. {input} is

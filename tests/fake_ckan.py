@@ -48,6 +48,17 @@ def page_from(offset: int) -> Predicate:
     return lambda request: a_page(request) and int(parameters(request).get("offset", 0)) == offset
 
 
+def rows_after(id: int) -> Predicate:
+    """Whether the request is for a range of the rows after that ``_id``, or after a later one."""
+    return lambda request: (start := _start(parameters(request))) is not None and start >= id
+
+
+def _start(search: dict[str, Any]) -> int | None:
+    if not search.get("include_next_page"):
+        return None
+    return int(search["filters"]["$and"][-1]["_id"]["gt"])
+
+
 def with_parameters(**expected: Any) -> Predicate:
     """Whether the request is a ``datastore_search`` with these parameters among its own."""
     return lambda request: a_search(request) and expected.items() <= parameters(request).items()
@@ -118,6 +129,11 @@ class FakeCkan(Ckan):
     def pages(self) -> list[dict[str, Any]]:
         """The parameters of each ``datastore_search`` that asked for rows."""
         return [parameters(request) for request in list(self.requests) if a_page(request)]
+
+    @property
+    def asked_after(self) -> list[int]:
+        """After which ``_id`` each range of rows begins that it was asked for."""
+        return [start for search in self.searches if (start := _start(search)) is not None]
 
     def wait_for(self, count: int, when: Predicate = any_request, timeout: float = PATIENCE) -> None:
         """Wait until *count* such requests have arrived since the beginning."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 
+ROOT = Path(__file__).parent.parent
 SECRET = "the secret of the tests"
 TIMEOUT = 20
 LOG_ENDED = "(the log ended)"
@@ -20,9 +21,17 @@ FINISHED = ("done", "failed", "cancelled", "expired")
 
 
 class Service:
-    """A ckanpackager-service of our own. What it logs is what tests wait for."""
+    """A ckanpackager-service of our own. What it logs is what tests wait for.
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    One that is ``hurried`` has its pauses cut, and makes a checkpoint after every page.
+    """
+
+    def __init__(self, folder: Path, *, hurried: bool = False, **settings: Any) -> None:
+        self.program = [str(Path(sys.executable).with_name("ckanpackager-service"))]
+        self.environment = dict(os.environ)
+        if hurried:
+            self.program = [sys.executable, "-m", "tests.chaos.hurried"]
+            self.environment["PYTHONPATH"] = str(ROOT)
         self.folder = folder
         self.store = folder / "store"
         self.scratch = folder / "temp"
@@ -53,8 +62,8 @@ class Service:
         config = self.folder / "settings.py"
         config.write_text("".join(f"{name} = {value!r}\n" for name, value in self.settings.items()))
         self.process = subprocess.Popen(
-            [Path(sys.executable).with_name("ckanpackager-service")],
-            env={**os.environ, "CKANPACKAGER_CONFIG": str(config), **(environment or {})},
+            self.program,
+            env={**self.environment, "CKANPACKAGER_CONFIG": str(config), **(environment or {})},
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckanpackager import archive
-from ckanpackager.archive import Archive, CommandArchive, ZipArchive, open_archive
-from ckanpackager.errors import PackageError
+from ckanpackager.archive import Archive, CommandArchive, Mark, ZipArchive, open_archive
+from ckanpackager.errors import CheckpointError, PackageError
 
 NOW = datetime.datetime(2024, 5, 6, 7, 8, 10, tzinfo=datetime.UTC)
 ZIP = "/usr/bin/zip -j {output} {input}"
@@ -71,6 +71,7 @@ chunks = st.lists(
     ),
     max_size=6,
 )
+junk = st.builds(lambda seed, size: seed * size, st.binary(max_size=7), st.integers(0, 90_000))
 part = st.text(st.characters(exclude_characters="/\\\0", codec="utf-8"), min_size=1, max_size=8)
 names = st.lists(part.filter(lambda text: text not in (".", "..")), min_size=1, max_size=3).map("/".join)
 
@@ -90,6 +91,116 @@ def test_any_members_written_in_any_pieces_read_back(
         with zipfile.ZipFile(path) as zip_file:
             found = {info.orig_filename: zip_file.read(info) for info in zip_file.infolist()}
     assert found == {name: b"".join(pieces) for name, (pieces, _) in members.items()}
+
+
+def go_on(path: Path, mark: Mark, junk: bytes = b"") -> ZipArchive:
+    """The archive of another process, which finds on the disk what the mark speaks of, and more."""
+    with open(path, "r+b") as file:
+        file.seek(mark.offset)
+        file.truncate()
+        file.write(junk)
+    return ZipArchive(path, mark=Mark.from_dict(json.loads(json.dumps(mark.to_dict()))))
+
+
+@given(
+    st.dictionaries(names, st.tuples(chunks, st.booleans()), max_size=2),
+    st.lists(st.tuples(chunks, st.one_of(st.none(), junk)), min_size=1, max_size=5),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_an_archive_that_was_cut_at_any_marks_is_as_if_it_had_not_been(
+    members: dict[str, tuple[list[bytes], bool]],
+    parts: list[tuple[list[bytes], bytes | None]],
+    compress: bool,
+) -> None:
+    """``parts`` are what is written to the last member; after each is a mark, and a death where junk is given."""
+    members = {name: wanted for name, wanted in members.items() if name[1:3] != ":/" and name != "last"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "any.zip")
+        zip_archive = ZipArchive(path, now=NOW)
+        for name, (pieces, compressed) in members.items():
+            with zip_archive.member(name, compress=compressed) as member:
+                for piece in pieces:
+                    member.write(piece)
+        for pieces, junk in parts:
+            member = zip_archive.member("last", compress=compress) if zip_archive._member is None else member
+            for piece in pieces:
+                member.write(piece)
+            mark = zip_archive.mark()
+            if junk is not None:
+                member.write(b"lost")
+                zip_archive.discard()
+                zip_archive = go_on(path, mark, junk)
+                member = zip_archive.member("last")
+                assert member.is_begun
+        member.close()
+        zip_archive.close()
+        assert path.read_bytes()[-22:-18] == b"PK\5\6", "nothing follows its end"
+        with zipfile.ZipFile(path) as zip_file:
+            assert zip_file.testzip() is None
+            found = {info.orig_filename: zip_file.read(info) for info in zip_file.infolist()}
+            assert {info.date_time for info in zip_file.infolist()} == {(2024, 5, 6, 7, 8, 10)}
+    expected = {name: b"".join(pieces) for name, (pieces, _) in members.items()}
+    assert found == {**expected, "last": b"".join(b"".join(pieces) for pieces, _ in parts)}
+
+
+@pytest.mark.parametrize("unpacker", UNPACKERS)
+def test_every_unpacker_reads_over_the_places_where_an_archive_was_gone_on_with(
+    tmp_path: Path, unpacker: str
+) -> None:
+    path = tmp_path / "package.zip"
+    zip_archive = ZipArchive(path, now=NOW)
+    for start in range(0, len(ROWS), 300_000):
+        zip_archive.member("resource.csv").write(ROWS[start : start + 300_000])
+        mark = zip_archive.mark()
+        zip_archive.discard()
+        zip_archive = go_on(path, mark, b"PK\5\6 junk")
+    zip_archive.member("resource.csv").close()
+    zip_archive.close()
+    run(CHECKERS[unpacker], path)
+    assert run(UNPACKERS[unpacker], path) == ROWS
+
+
+def test_a_mark_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    with ZipArchive(tmp_path / "package.zip") as zip_archive, zip_archive.member("a") as member:
+        member.write(ROWS)
+        assert synced == []
+        mark = zip_archive.mark()
+        assert synced == [mark.offset]
+
+
+@pytest.mark.parametrize("there", [None, 0, -1])
+def test_an_archive_that_does_not_reach_its_mark_is_not_gone_on_with(
+    tmp_path: Path, there: int | None
+) -> None:
+    path = tmp_path / "package.zip"
+    zip_archive = ZipArchive(path)
+    zip_archive.member("a").write(ROWS)
+    mark = zip_archive.mark()
+    zip_archive.discard()
+    if there is None:
+        path.unlink()
+    else:
+        os.truncate(path, (mark.offset + there) % mark.offset)
+    with pytest.raises(CheckpointError, match="gone" if there is None else "shorter"):
+        open_archive(path, tmp_path, mark=mark)
+    with pytest.raises(CheckpointError, match="ZIP_COMMAND packs now"):
+        open_archive(path, tmp_path, ZIP, mark)
+
+
+def test_what_was_open_at_the_mark_must_be_finished_first(tmp_path: Path) -> None:
+    path = tmp_path / "package.zip"
+    zip_archive = ZipArchive(path)
+    zip_archive.member("a").write(ROWS)
+    mark = zip_archive.mark()
+    zip_archive.discard()
+    zip_archive = go_on(path, mark)
+    with pytest.raises(ValueError, match="a is still being written"):
+        zip_archive.member("b")
+    with pytest.raises(ValueError, match="not written to its end"):
+        zip_archive.close()
 
 
 @pytest.mark.parametrize("unpacker", UNPACKERS)

@@ -14,7 +14,7 @@ from ckanpackager import faults
 from ckanpackager.errors import SettingsError
 from ckanpackager.faults import POINTS, plant
 from tests.conftest import StartService
-from tests.fake_ckan import FakeCkan
+from tests.fake_ckan import FakeCkan, rows_after
 from tests.services import TIMEOUT, Service
 from tests.sinks import Sink
 from tests.test_service import ask, leftovers, link, rows
@@ -23,6 +23,8 @@ PACKAGE = Path(faults.__file__).parent
 IN_THE_SERVICE = {
     point for point in POINTS if point.endswith((".accepted", ".claimed", ".heard", ".committed"))
 }
+# Which not every job comes by.
+SELDOM = [point for point in POINTS if point.startswith(("checkpoint.", "cancel."))]
 # Where the mail server has the mail, and the table does not know it yet.
 SENT_AGAIN = {"mail.taken", "sent.heard"}
 Planter = Callable[..., Path]
@@ -41,7 +43,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planter:
     return put
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", [point for point in POINTS if point not in SELDOM])
 def test_a_kill_between_two_steps_costs_at_most_a_second_mail(
     start_service: StartService, ckan: FakeCkan, smtp: Sink, planted: Planter, point: str
 ) -> None:
@@ -69,6 +71,57 @@ def test_a_kill_between_two_steps_costs_at_most_a_second_mail(
     assert len({(mail.message["Message-ID"], mail.text) for mail in mails}) == 1
     assert query(service, "pragma integrity_check") == [("ok",)]
     assert query(service, "select count(*) from requests") == [(1,)]
+
+
+@pytest.mark.parametrize("point", ["checkpoint.marked", "checkpoint.written"])
+def test_a_kill_at_a_checkpoint_costs_nothing(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink, planted: Planter, point: str
+) -> None:
+    fault = planted(point)
+    service = start_service(hurried=True, PAGE_SIZE=10)
+    job_id = service.submit(**ask(ckan))
+    service.wait_for(job_id, "done")
+    assert not fault.is_symlink()
+    assert service.events(job_id).count("running") == 2
+    assert [int(row[0]) for row in rows(link(smtp))[1:]] == list(range(1, 345))
+    assert ("goes on after" in service.log) == (point == "checkpoint.written")  # it is the first
+    assert leftovers(service) == []
+
+
+def test_a_service_that_is_killed_goes_on_where_its_worker_was(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink
+) -> None:
+    service = start_service(hurried=True, PAGE_SIZE=10, PAGES_AT_ONCE=1)
+    ckan.hold(when=rows_after(100))
+    job_id = service.submit(**ask(ckan))
+    ckan.wait_for(1, rows_after(100))
+    service.kill()
+    ckan.requests.clear()
+    service.start()
+    service.wait_for(job_id, "done")
+    assert min(ckan.asked_after) >= 10
+    assert [int(row[0]) for row in rows(link(smtp))[1:]] == list(range(1, 345))
+    assert leftovers(service) == []
+
+
+def test_a_kill_in_the_moment_of_cancelling_leaves_nothing(
+    start_service: StartService, ckan: FakeCkan, smtp: Sink, planted: Planter
+) -> None:
+    planted("cancel.committed")
+    service = start_service(hurried=True, PAGE_SIZE=10, PAGES_AT_ONCE=1)
+    ckan.hold(when=rows_after(100), times=None)
+    job_id = service.submit(**ask(ckan))
+    ckan.wait_for(1, rows_after(100))
+    with pytest.raises(requests.ConnectionError):
+        service.post(f"/jobs/{job_id}/cancel")
+    service.process.wait(TIMEOUT)
+    service.kill()
+    ckan.behave()
+    service.start()
+    assert service.job(job_id)["state"] == "cancelled"
+    assert leftovers(service) == []
+    assert list(service.store.glob("*.zip")) == []
+    assert smtp.mails == []
 
 
 @pytest.mark.parametrize(

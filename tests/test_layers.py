@@ -18,7 +18,7 @@ LAYERS = [
     ["web"],
     ["jobs"],
     ["packager"],
-    ["sources", "writers", "notify", "store"],
+    ["sources", "writers", "notify", "store", "checkpoint"],
     ["archive", "stats", "dwc", "database", "systemd", "logs"],
     ["job", "settings"],
     ["form", "checks", "figures", "digits", "faults"],

@@ -526,6 +526,8 @@ def test_a_mail_process_that_dies_costs_no_mail(stage: Callable[..., None]) -> N
     ("progress", "elapsed", "seconds"),
     [
         (Progress(rows=25, rows_total=100), 10, 30),
+        (Progress(rows=50, rows_total=100, rows_before=25), 10, 20),
+        (Progress(rows=50, rows_total=100, rows_before=50), 10, None),
         (Progress(size=50, size_total=100), 10, 10),
         (Progress(rows=100, rows_total=100), 10, 0),
         (Progress(rows_total=100), 10, None),

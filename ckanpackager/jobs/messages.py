@@ -15,6 +15,7 @@ from ckanpackager.store import Package
 class PackageTask:
     """Make the package of ``job`` under ``token``; with ``rows_at_most``, only if it is no larger."""
 
+    job_id: str
     job: Job
     token: str
     rows_at_most: int | None
@@ -52,12 +53,16 @@ class Alive:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far the package is; a total is None where it is not known."""
+    """How far the package is; a total is None where it is not known.
+
+    ``rows_before`` of the rows had come before this attempt began.
+    """
 
     rows: int = 0
     size: int = 0
     rows_total: int | None = None
     size_total: int | None = None
+    rows_before: int = 0
 
     @property
     def has_all(self) -> bool:

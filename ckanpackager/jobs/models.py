@@ -51,8 +51,9 @@ class JobRow(peewee.Model):
     """What was accepted, and what became of it.
 
     ``request`` is the Job as JSON. ``lease`` is the token of the attempt under way: whoever reports with
-    another one reports too late. ``deaths`` counts workers that died over it. ``unavailable_since`` is when
-    its source was first found to be unreachable, until it answers again.
+    another one reports too late. A job that was cancelled under way keeps it until a start has seen to it
+    that nothing is left of the attempt. ``deaths`` counts workers that died over it. ``unavailable_since`` is
+    when its source was first found to be unreachable, until it answers again.
     """
 
     seq = peewee.AutoField()

@@ -306,7 +306,8 @@ class Supervisor:
         if isinstance(work, Delivery):
             return messages.MailTask(work.notice)
         is_unsized = work.queue == FAST and work.job.limit is None
-        return messages.PackageTask(work.job, work.lease, self._settings.SLOW_REQUEST if is_unsized else None)
+        rows_at_most = self._settings.SLOW_REQUEST if is_unsized else None
+        return messages.PackageTask(work.id, work.job, work.lease, rows_at_most)
 
     async def _follow(self, pool: Pool, run: Run, now: float) -> None:
         exit_code = run.child.exit_code  # before listening: what it said before its end must not be missed
@@ -349,13 +350,15 @@ class Supervisor:
                 if not await self._database(self._table.built, claim, package, now):
                     await self._discard(claim)
                 faults.reached("built.committed")
+                await self._forget(claim)
                 self.wake()  # a mail is owed
             case messages.Slow(rows):
-                await self._database(self._table.move_to_slow, claim, rows, now)
+                await self._queue_again(claim, self._table.move_to_slow, rows, now)
             case messages.Delayed(error, retry_after):
-                await self._database(self._table.source_unavailable, claim, error, now, retry_after)
+                await self._queue_again(claim, self._table.source_unavailable, error, now, retry_after)
             case messages.Failed(error):
                 await self._discard(claim)
+                await self._forget(claim)
                 await self._database(self._table.failed, claim, error, now)
 
     async def _settle_mail(self, delivery: Delivery, message: messages.Message, now: float) -> None:
@@ -379,9 +382,9 @@ class Supervisor:
         else:
             await self._discard(run.work)
             if run.stopping is not None and run.late is None:
-                await self._database(self._table.hand_back, run.work, run.stopping, now)
+                await self._queue_again(run.work, self._table.hand_back, run.stopping, now)
             else:
-                await self._database(self._table.worker_lost, run.work, how, now)
+                await self._queue_again(run.work, self._table.worker_lost, how, now)
         run.is_settled = True
 
     async def _hand_back_unstarted(self, now: float) -> None:
@@ -399,7 +402,7 @@ class Supervisor:
         if isinstance(work, Delivery):
             await self._database(self._outbox.delayed, work, reason, now)
         else:
-            await self._database(self._table.hand_back, work, reason, now)
+            await self._queue_again(work, self._table.hand_back, reason, now)
         self._failed_starts += 1
         if self._failed_starts >= _MOST_FAILED_STARTS:
             raise WorkersCannotStartError(
@@ -407,10 +410,18 @@ class Supervisor:
                 "see the traceback above."
             )
 
+    async def _queue_again(self, claim: Claim, transition: Callable[..., bool], *details: Any) -> None:
+        """The attempt has ended: what it left to go on with is kept if there is to be another."""
+        if not await self._database(transition, claim, *details):
+            await self._forget(claim)
+
     async def _discard(self, claim: Claim) -> None:
         await asyncio.get_running_loop().run_in_executor(
             None, self._store.discard, claim.lease, claim.zip_file_name
         )
+
+    async def _forget(self, claim: Claim) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._store.forget, claim.id)
 
     def _stop(self, run: Run, reason: str) -> None:
         run.stopping = reason

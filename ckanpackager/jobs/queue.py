@@ -113,8 +113,11 @@ class JobQueue:
     async def cancel(self, job_id: str, reason: str = "cancelled") -> None:
         """End an unfinished job. Raises NotFoundError, ConflictError."""
         lease = await self._database(self._table.cancel, job_id, self._clock(), reason)
+        faults.reached("cancel.committed")
         if lease is not None:
             self._supervisor.stop_job(lease)
+        else:
+            await asyncio.get_running_loop().run_in_executor(None, self._store.forget, job_id)
 
     async def retry(self, job_id: str) -> None:
         """Queue a failed job again. Raises NotFoundError, ConflictError."""
@@ -158,7 +161,9 @@ class JobQueue:
 
 def eta(progress: Progress, elapsed: float) -> int | None:
     """Seconds until the package is made, if it goes on as it went; None where that cannot be said."""
-    for done, total in ((progress.rows, progress.rows_total), (progress.size, progress.size_total)):
-        if total is not None and 0 < done <= total:
-            return round(elapsed * (total - done) / done)
+    rows = progress.rows_before, progress.rows, progress.rows_total
+    size = 0, progress.size, progress.size_total
+    for before, done, total in (rows, size):
+        if total is not None and before < done <= total:
+            return round(elapsed * (total - done) / (done - before))
     return None

@@ -67,16 +67,26 @@ class Room:
         in_a_thread = asyncio.get_running_loop().run_in_executor
         too_few = self._settings.MIN_FREE_SPACE - await in_a_thread(None, free, self._store.folder)
         cap = self._settings.MAX_STORE_SIZE
-        return max(too_few, await self._database(self._table.stored) - cap if cap else 0)
+        if not cap:
+            return too_few
+        drafted = await in_a_thread(None, self._store.drafted)
+        return max(too_few, await self._database(self._table.stored) + drafted - cap)
 
     async def _remove(self, size: int, now: float) -> bool:
-        """Make so much room, or as much as can be made. False where nothing can go."""
+        """Make so much room, or as much as can be made. False where nothing can go.
+
+        Packages go before what is left of broken-off attempts: those may have taken hours, and who has lost
+        a link can ask again.
+        """
+        in_a_thread = asyncio.get_running_loop().run_in_executor
         names = await self._database(self._table.make_room, size, now, set(+self._lent))
         if names:
-            loop = asyncio.get_running_loop()
-            removed, freed = await loop.run_in_executor(None, self._store.remove, names)
+            removed, freed = await in_a_thread(None, self._store.remove, names)
             log.warning("packages removed to make room: %d, %s", removed, figures.size(freed))
-        return bool(names)
+            return True
+        if freed := await in_a_thread(None, self._store.forgo_drafts, size):
+            log.warning("half-made packages removed to make room, to be begun anew: %s", figures.size(freed))
+        return freed > 0
 
     def _short(self) -> str | None:
         """A sentence about the first folder on whose disk too little is free."""

@@ -181,13 +181,15 @@ class JobTable:
         return None
 
     @transaction
-    def move_to_slow(self, claim: Claim, rows: int, now: float) -> None:
-        """The fast pool found that the job is slow: it waits for the other pool."""
-        if (row := self._held(claim)) is not None:
-            row.queue = SLOW
-            row.rows_total = rows
-            row.error = row.unavailable_since = None  # the source has answered
-            self._queue_again(row, f"has {rows} rows: moved to the slow queue", now)
+    def move_to_slow(self, claim: Claim, rows: int, now: float) -> bool:
+        """The fast pool found that the job is slow: it waits for the other pool. False where it does not."""
+        row = self._held(claim)
+        if row is None:
+            return False
+        row.queue = SLOW
+        row.rows_total = rows
+        row.error = row.unavailable_since = None  # the source has answered
+        return self._queue_again(row, f"has {rows} rows: moved to the slow queue", now)
 
     @transaction
     def built(self, claim: Claim, package: Package, now: float) -> bool:
@@ -211,44 +213,44 @@ class JobTable:
             self._fail(row, error, now)
 
     @transaction
-    def source_unavailable(self, claim: Claim, error: str, now: float, retry_after: float = 0.0) -> None:
-        """The source did not answer: the job waits, longer each time, and fails at last.
+    def source_unavailable(self, claim: Claim, error: str, now: float, retry_after: float = 0.0) -> bool:
+        """The source did not answer: the job waits, longer each time, and fails at last. Does it wait?
 
         ``retry_after`` are the seconds that the source asked for. Where that is longer than it is going to be
         waited for, there is one more try at the end.
         """
         row = self._held(claim)
         if row is None:
-            return
+            return False
         if row.unavailable_since is None:
             row.unavailable_since = now
         waited = now - row.unavailable_since
         if waited >= self._settings.SOURCE_RETRY_TIME:
             self._fail(row, error, now)
-            return
+            return False
         asked_for = min(retry_after, self._settings.SOURCE_RETRY_TIME - waited)
         row.not_before = now + max(min(max(waited, _SHORTEST_WAIT), _LONGEST_WAIT), asked_for)
         row.error = error
-        self._queue_again(row, f"waits for its source: {error}", now)
+        return self._queue_again(row, f"waits for its source: {error}", now)
 
     @transaction
-    def worker_lost(self, claim: Claim, how: str, now: float) -> None:
-        """The worker died without a word: the job is tried again, unless that happens too often."""
+    def worker_lost(self, claim: Claim, how: str, now: float) -> bool:
+        """The worker died without a word: the job is tried again, unless that happens too often. Is it?"""
         row = self._held(claim)
         if row is None:
-            return
+            return False
         row.deaths += 1
         if row.deaths >= self._settings.MAX_ATTEMPTS:
             self._fail(row, f"The process that made the package died {row.deaths} times, last {how}.", now)
-            return
+            return False
         row.not_before = now + _PAUSES_AFTER_DEATH[min(row.deaths, len(_PAUSES_AFTER_DEATH)) - 1]
-        self._queue_again(row, f"its worker died ({how})", now)
+        return self._queue_again(row, f"its worker died ({how})", now)
 
     @transaction
-    def hand_back(self, claim: Claim, reason: str, now: float) -> None:
-        """The worker was stopped through no fault of the job, which waits for the next one."""
-        if (row := self._held(claim)) is not None:
-            self._queue_again(row, reason, now)
+    def hand_back(self, claim: Claim, reason: str, now: float) -> bool:
+        """The worker was stopped through no fault of the job, which waits for the next one. Does it?"""
+        row = self._held(claim)
+        return row is not None and self._queue_again(row, reason, now)
 
     @transaction
     def cancel(self, job_id: str, now: float, reason: str = "cancelled") -> str | None:
@@ -261,7 +263,7 @@ class JobTable:
         if row.state not in UNFINISHED:
             raise ConflictError(f"Job {job_id} is {row.state}: only an unfinished job can be cancelled.")
         lease: str | None = row.lease
-        row.lease = row.package = row.error = None
+        row.package = row.error = None
         row.finished = now
         MailRow.delete().where(MailRow.job == row, MailRow.state == MailState.WAITING).execute()
         self._change(row, State.CANCELLED, reason, now)
@@ -295,9 +297,15 @@ class JobTable:
 
         What waits for CKAN or for the mail server is tried at once: perhaps that is what was mended.
         """
-        for row in JobRow.select().where(JobRow.state == State.RUNNING):
+        unmade = JobRow.select(JobRow.id).where(JobRow.state.in_((State.QUEUED, State.RUNNING)))
+        self._store.forget_all_but({job_id for (job_id,) in unmade.tuples()})
+        for row in list(JobRow.select().where(JobRow.lease.is_null(False))):
             self._store.discard(row.lease, zip_file_name(job_of(row), row.lease))
-            self._queue_again(row, "the service was restarted", now)
+            if row.state == State.RUNNING:
+                self._queue_again(row, "the service was restarted", now)
+            else:
+                row.lease = None
+                row.save()
         JobRow.update(not_before=0).where(JobRow.state == State.QUEUED).execute()
         for mail in list(MailRow.select().where(MailRow.state == MailState.SENDING)):
             if not mail.is_due:
@@ -504,7 +512,9 @@ class JobTable:
         return row
 
     def _held(self, claim: Claim) -> JobRow | None:
-        row: JobRow | None = JobRow.get_or_none(JobRow.id == claim.id, JobRow.lease == claim.lease)
+        row: JobRow | None = JobRow.get_or_none(
+            JobRow.id == claim.id, JobRow.lease == claim.lease, JobRow.state == State.RUNNING
+        )
         if row is None:
             log.warning("%s job %s: a report came too late and is ignored", claim.job.resource_id, claim.id)
         return row
@@ -546,9 +556,10 @@ class JobTable:
         self._statistics.log_error(job_of(row), error, now)
         MailRow.create(job=row, kind="failed")
 
-    def _queue_again(self, row: JobRow, reason: str, now: float) -> None:
+    def _queue_again(self, row: JobRow, reason: str, now: float) -> bool:
         row.lease = row.package = None
         self._change(row, State.QUEUED, reason, now)
+        return True
 
     def _change(self, row: JobRow, state: State, reason: str, now: float) -> None:
         row.state = state

@@ -64,9 +64,9 @@ class Reporter:
         self._progress = Progress()
         self._next = 0.0
 
-    def planned(self, rows: int | None, size: int | None) -> None:
+    def planned(self, rows: int | None, size: int | None, before: int = 0) -> None:
         """See packager.Report."""
-        self._progress = Progress(rows_total=rows, size_total=size)
+        self._progress = Progress(rows=before, rows_total=rows, size_total=size, rows_before=before)
         self.say(self._progress)
 
     def progress(self, rows: int, size: int) -> None:
@@ -144,7 +144,7 @@ def _trouble_of_the_host(task: Task, error: OSError) -> Failed | Delayed:
 def _package(task: PackageTask, settings: Settings, reporter: Reporter) -> Message:
     store = Store(settings.STORE_DIRECTORY, settings.TEMP_DIRECTORY)
     try:
-        return Built(package(task.job, store, task.token, settings, reporter, task.rows_at_most))
+        return Built(package(task.job, store, task.job_id, task.token, settings, reporter, task.rows_at_most))
     except SlowRequest as slow:
         return Slow(slow.total)
     except SourceUnavailableError as error:

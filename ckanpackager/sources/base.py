@@ -26,3 +26,29 @@ class Page:
 
     rows: int
     records: bytes | list[list[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """How far a reading by ranges of ``_id`` has come: all up to the id ``reached`` has been read.
+
+    It goes from the id ``first`` to the id ``last``, ``total`` rows as CKAN counted them when it began;
+    ``rows`` have come. ``last_row`` is the SHA-256 of the last of them.
+    """
+
+    fields: tuple[Field, ...]
+    first: int
+    last: int
+    total: int
+    reached: int
+    rows: int
+    last_row: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """This position in JSON's types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Position":
+        """The position that :meth:`to_dict` wrote down."""
+        return cls(**{**values, "fields": tuple(Field(**field) for field in values["fields"])})

@@ -6,16 +6,17 @@ is one on which no row can be lost unnoticed, and what came is counted against
 what CKAN counted.
 """
 
+import hashlib
 import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from ckanpackager.errors import IncompleteError, SourceError
+from ckanpackager.errors import CheckpointError, IncompleteError, SourceError
 from ckanpackager.job import Job
 from ckanpackager.sources import records
 from ckanpackager.sources.answers import Result, fields_of, page_of, result_of, total_of
-from ckanpackager.sources.base import Field, Page
+from ckanpackager.sources.base import Field, Page, Position
 from ckanpackager.sources.http import Answer, Client
 from ckanpackager.sources.paging import (
     IdPaging,
@@ -63,6 +64,27 @@ class Datastore:
         rest = max(self._matching - job.offset, 0)
         self.total: int = rest if job.limit is None else min(rest, job.limit)
         self._paging: Paging | None = None
+        self._name_columns()
+
+    def go_on(self, after: Position, records_format: str) -> None:
+        """Have :meth:`pages` yield only what comes after that position of a reading of the same request.
+
+        Up to there CKAN must have as many rows as came, and the same last one: another table in the place of
+        the first, with the same columns, is seen by that. Raises CheckpointError where it has not.
+        """
+        if after.fields != self.fields:
+            raise CheckpointError("CKAN has other columns now.")
+        if not self._goes_by_id:
+            raise CheckpointError("CKAN can no longer be read by ranges of ids.")
+        paging = IdPaging(self._job.filters, after.first, after.last, after.total, after.reached)
+        last = {"filters": paging.filters_so_far, "sort": ["_id desc"], "limit": 1}
+        result = self._ask({**last, "records_format": records_format})
+        row = page_of(result, self.fields).records
+        same = isinstance(row, bytes) and _sha256(row) == after.last_row
+        if not same or total_of(result) != after.rows:
+            raise CheckpointError("CKAN no longer has the rows that had come.")
+        self._query["sort"] = self._order
+        self._paging, self.total, self.rows_read = paging, after.total, after.rows
 
     def pages(self, records_format: str) -> Iterator[Page]:
         """The rows in their order, in ``records_format`` ("csv", "tsv" or "lists").
@@ -72,12 +94,6 @@ class Datastore:
         """
         if self.total == 0:
             return
-        if self._job.q is not None and self._job.fields is None:
-            # Named, or CKAN would add its rank to the columns.
-            self._query["fields"] = [field.id for field in self.fields]
-        if self._has_id:
-            # With its id every row is another; and CKAN before 2.12 would not keep their order.
-            self._query.pop("distinct", None)
         is_distinct = "distinct" in self._query
         pages = self._distinct(records_format) if is_distinct else self._all(records_format)
         try:
@@ -88,6 +104,14 @@ class Datastore:
             raise IncompleteError(
                 f"{error} {self.rows_read} of {self.total} rows had come from {self._job.api_url} by then."
             ) from error
+
+    def position(self, page: Page) -> Position | None:
+        """Where the reading is, ``page`` being the last that came; None where it cannot be gone on with."""
+        paging = self._paging
+        if not isinstance(paging, IdPaging) or not isinstance(page.records, bytes):
+            return None
+        counted = (paging.first, paging.last, self.total, paging.reached, self.rows_read)
+        return Position(self.fields, *counted, _sha256(records.last(page.records)))
 
     def prove_complete(self) -> None:
         """Raise IncompleteError unless all the rows that CKAN counted have been read.
@@ -127,18 +151,20 @@ class Datastore:
     # ------------------------------------------------------------- ways through the rows
 
     def _all(self, records_format: str) -> Iterator[Page]:
-        """Every row that matches, by the way that this kind of CKAN allows."""
-        job = self._job
-        if self._kind.token is not None and job.offset == 0:
-            self._paging = TokenPaging(*self._kind.token, self.total)
-        else:
-            self._query["sort"] = [*self._clauses, *self._ties()]
-            if self._kind.has_ranges and self._query["sort"] in _BY_ID:
-                self._paging = self._by_id()
-            else:
-                identity = records.leading_id if self._begins_with_id else records.whole
-                self._paging = OffsetPaging(job.offset, self.total, identity)
+        """Every row that matches."""
+        if self._paging is None:
+            self._paging = self._way()
         yield from self._read(self._paging, records_format)
+
+    def _way(self) -> Paging:
+        """The way that this kind of CKAN allows."""
+        if self._kind.token is not None and self._job.offset == 0:
+            return TokenPaging(*self._kind.token, self.total)
+        self._query["sort"] = self._order
+        if self._goes_by_id:
+            return self._by_id()
+        identity = records.leading_id if self._begins_with_id else records.whole
+        return OffsetPaging(self._job.offset, self.total, identity)
 
     def _by_id(self) -> Paging:
         """Between the ids of the first and of the last row that are asked for."""
@@ -281,6 +307,23 @@ class Datastore:
         if others := sorted(set(_columns(self._clauses)) - set(job.fields)):
             raise SourceError(f"Distinct rows can be sorted by their own columns only; {others[0]} is none.")
 
+    def _name_columns(self) -> None:
+        """Have every page bring these columns and no others."""
+        if self._job.q is not None and self._job.fields is None:
+            # CKAN would add its rank to them.
+            self._query["fields"] = [field.id for field in self.fields]
+        if self._has_id:
+            # With its id every row is another; and CKAN before 2.12 would not keep their order.
+            self._query.pop("distinct", None)
+
+    @property
+    def _order(self) -> list[str]:
+        return [*self._clauses, *self._ties()]
+
+    @property
+    def _goes_by_id(self) -> bool:
+        return self._kind.has_ranges and self._order in _BY_ID
+
     @property
     def _has_id(self) -> bool:
         return any(field.id == "_id" for field in self.fields)
@@ -327,6 +370,10 @@ def _columns(clauses: list[str]) -> list[str]:
     matches = [(clause, _SORT_CLAUSE.fullmatch(clause)) for clause in clauses]
     names = [match[1] if match else clause for clause, match in matches]
     return [name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name for name in names]
+
+
+def _sha256(record: bytes) -> str:
+    return hashlib.sha256(record).hexdigest()
 
 
 def _quoted(name: str) -> str:

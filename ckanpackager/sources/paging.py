@@ -118,41 +118,48 @@ class OffsetPaging:
 class IdPaging:
     """Pages by ranges of ``_id``: for CKAN 2.12 and newer, in the order of ``_id``.
 
-    ``first`` and ``last`` are the ids of the first and the last row, ``rows`` how many there are. Whatever
-    comes and goes meanwhile, a row that was there throughout comes once. A range is as wide as the rows are
-    sparse; one that holds more rows than a page continues where the page ended.
+    ``first`` and ``last`` are the ids of the first and the last row, ``rows`` how many there are; up to the
+    id ``reached`` they have been read. Whatever comes and goes meanwhile, a row that was there throughout
+    comes once. A range is as wide as the rows are sparse; one that holds more rows than a page continues
+    where the page ended.
     """
 
     # CKAN spends some milliseconds on every page, however short; ours are the megabytes, several times over.
     page_bytes = 9_000_000
 
-    def __init__(self, filters: Any, first: int, last: int, rows: int) -> None:
+    def __init__(self, filters: Any, first: int, last: int, rows: int, reached: int | None = None) -> None:
         self._own_filters = [filters] if filters else []
-        self._first = first
-        self._last = last
-        self._reached = first - 1
+        self.first = first
+        self.last = last
+        self.reached = first - 1 if reached is None else reached
+        self._planned = self.reached
         self._ids_per_row = max((last - first + 1) / max(rows, 1), 1.0)
         self._most = ROWS_MAX
 
     @property
     def filters(self) -> Any:
         """What all the pages together are filtered by."""
-        return self._within(self._first - 1, self._last)
+        return self._within(self.first - 1, self.last)
+
+    @property
+    def filters_so_far(self) -> Any:
+        """What the pages that were accepted are filtered by."""
+        return self._within(self.first - 1, self.reached)
 
     def plan(self, rows: int) -> Plan | None:
         """See Paging."""
-        if self._reached >= self._last:
+        if self._planned >= self.last:
             return None
-        start = self._reached
-        self._reached = min(start + max(int(rows * self._ids_per_row), 1), self._last)
-        return self._range(start, self._reached, max(rows, 1))
+        start = self._planned
+        self._planned = min(start + max(int(rows * self._ids_per_row), 1), self.last)
+        return self._range(start, self._planned, max(rows, 1))
 
     def accept(self, plan: Plan, page: Page, result: Mapping[str, Any]) -> Accepted:
         """See Paging."""
         start, stop = plan.bounds
         limit = min(plan.limit, int(result.get("limit", plan.limit)))
         self._most = min(self._most, limit) if limit < plan.limit else self._most
-        reached = stop if page.rows < limit else _reached(result)
+        self.reached = reached = stop if page.rows < limit else _reached(result)
         seen = (reached - start) / page.rows if page.rows else self._ids_per_row * _SPARSER
         self._ids_per_row = max(min(seen, self._ids_per_row * _SPARSER), 1.0)
         return Accepted(page, rest=self._range(reached, stop, plan.limit) if reached < stop else None)

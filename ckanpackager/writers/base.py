@@ -16,10 +16,12 @@ from ckanpackager.sources.base import Field, Page
 class Writer(abc.ABC):
     """Rows in, members of ``archive`` out.
 
-    ``records_format`` is how it would have its pages: 'csv' or 'tsv' (bytes) or 'lists'.
+    ``records_format`` is how it would have its pages: 'csv' or 'tsv' (bytes) or 'lists'. ``keeps_nothing`` is
+    whether all of a page is in its member once it has been written, so that another writer can go on with it.
     """
 
     records_format: ClassVar[str]
+    keeps_nothing: ClassVar[bool] = False
 
     def __init__(self, archive: Archive, fields: Sequence[Field]) -> None:
         self._fields = tuple(fields)

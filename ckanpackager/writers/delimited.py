@@ -18,6 +18,7 @@ from ckanpackager.writers.base import Writer
 class DelimitedWriter(Writer):
     """One member, ``resource.`` and the format's name, that begins with a line of the fields' names."""
 
+    keeps_nothing = True
     delimiter: ClassVar[str]
 
     def __init__(self, archive: Archive, fields: Sequence[Field]) -> None:
@@ -31,7 +32,8 @@ class DelimitedWriter(Writer):
             lineterminator="\r\n",
             errors="backslashreplace",
         )
-        self._lines.writerow([field.id for field in fields])
+        if not self._member.is_begun:
+            self._lines.writerow([field.id for field in fields])
 
     def write(self, page: Page) -> None:
         if isinstance(page.records, bytes):

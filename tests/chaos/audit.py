@@ -215,8 +215,7 @@ class Audit:
             name for (name,) in query(self._unit, "SELECT zip_file_name FROM packages WHERE removed IS NULL")
         }
         there = {path.name for path in self._unit.store.glob("[!.]*")}
-        # A kill between cancelling and clearing up leaves a package that nobody hears of, to the caretaker.
-        if known - there or len(there - known) > self._diary.count("cancel"):
+        if known != there:
             self._say(
                 f"the store has {there - known or 'nothing'} too many, and lacks {known - there or 'nothing'}"
             )

@@ -52,13 +52,13 @@ def run(folder: Path, jobs: int, kills: int, seed: int) -> None:
             unit.destroy()
             (folder / "log").write_text(unit.log)
             (folder / "diary").write_text(diary.text())
-    print(_report(portal, audit, diary))
+    print(_report(unit, portal, audit, diary))
     assert not audit.problems, "\n".join(
         [f"with CHAOS_SEED={seed} (the log and the diary are in {folder}):", *audit.problems]
     )
 
 
-def _report(portal: Portal, audit: Audit, diary: Diary) -> str:
+def _report(unit: Unit, portal: Portal, audit: Audit, diary: Diary) -> str:
     counts = diary.counts()
     lines = [
         ("jobs accepted", len(portal.accepted)),
@@ -67,6 +67,7 @@ def _report(portal: Portal, audit: Audit, diary: Diary) -> str:
         *((f"    {what}", count) for what, count in sorted(counts.items()) if what.startswith("kill")),
         ("troubles", diary.count("source", "smtp", "disk full", "database", "cancel", "stop")),
         *((f"    {what}", count) for what, count in sorted(counts.items()) if not what.startswith("kill")),
+        ("packages that were gone on with", unit.log.count(" goes on after ")),
         ("mails that came twice", audit.duplicates),
         ("seconds", round(time.time() - diary.began)),
     ]

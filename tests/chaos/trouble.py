@@ -26,7 +26,9 @@ OF_THE_SERVICE = tuple(
     point for point in POINTS if point.endswith((".accepted", ".claimed", ".heard", ".committed"))
 )
 OF_A_WORKER = tuple(point for point in POINTS if point not in OF_THE_SERVICE)
-OF_THE_DISK = tuple(point for point in POINTS if point.startswith(("draft.", "package.", "folder.")))
+OF_THE_DISK = tuple(
+    point for point in POINTS if point.startswith(("checkpoint.", "draft.", "package.", "folder."))
+)
 
 # What each act is called in the diary begins with one of these.
 KILL, FULL, REFUSAL, CUT, LOCK, STOP = (

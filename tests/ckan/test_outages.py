@@ -1,6 +1,8 @@
 """Whatever is killed in the middle of a page, no package is wrong."""
 
 import contextlib
+import os
+import signal
 from collections.abc import Callable, Iterator
 
 import psycopg2
@@ -8,6 +10,7 @@ import pytest
 
 from tests.ckan.bed import SECRET, RealCkan
 from tests.ckan.conftest import Tables
+from tests.ckan.installation import version_numbers
 from tests.ckan.orders import Counter
 from tests.ckan.queries import Query
 from tests.ckan.relay import Gate, Relay
@@ -27,6 +30,14 @@ def hasty(sink: Sink, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     """A service that does not wait long for an answer."""
     folder = tmp_path_factory.mktemp("hasty")
     with running_service(folder, SECRET=SECRET, PAGE_SIZE=1000, READ_TIMEOUT=5, **sink.settings) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def often(sink: Sink, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that makes a checkpoint after every page."""
+    folder = tmp_path_factory.mktemp("often")
+    with running_service(folder, hurried=True, SECRET=SECRET, PAGE_SIZE=1000, **sink.settings) as service:
         yield service
 
 
@@ -89,6 +100,28 @@ def test_killed_workers_of_ckan_lose_no_row(
     counter: Counter, ckan: RealCkan, tables: Tables, query: Query
 ) -> None:
     check_after(counter, ckan, tables.specimens, query, ckan.kill_workers)
+
+
+@in_every_order
+def test_a_killed_worker_of_ours_is_followed_by_one_that_goes_on(
+    often: Service, ckan: RealCkan, tables: Tables, sink: Sink, query: Query
+) -> None:
+    counter = Counter(often, sink, f"often-{query.name.replace(' ', '-')}")
+    visitor, seen = counter.new_visitor(), len(often.lines)
+    with Relay(ckan.url) as relay:
+        gate = relay.hold(page=4)  # it is asked for when the first is in the ZIP
+        job_id = counter.post(
+            visitor, resource_id=tables.specimens, api_url=relay.api_url, **query.parameters
+        )
+        gate.reached()
+        (worker,) = often.worker_pids()
+        os.kill(worker, signal.SIGKILL)
+        often.wait_for_log(f"job {job_id} queued: its worker died", after=seen)
+        gate.open()
+        job = counter.finished(job_id)
+    check_package(counter, ckan, tables.specimens, query, visitor, job["error"])
+    went_on = any("goes on after" in line for line in often.lines[seen:])
+    assert went_on == (query.order == "_id" and version_numbers(ckan.version) >= (2, 12))
 
 
 @in_every_order
