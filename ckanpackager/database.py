@@ -19,7 +19,8 @@ from ckanpackager.errors import SettingsError, UnavailableError
 
 # 1: the tables of 1.0 before its release.
 # 2: packages have a report and an index of what is still there; request_keys; jobs by cache_key and state.
-SCHEMA_VERSION = 2
+# 3: jobs have a visitor and a host.
+SCHEMA_VERSION = 3
 _DROPPED_INDEXES = ("jobrow_cache_key",)
 
 # What a database raises that cannot be used now, and perhaps later.

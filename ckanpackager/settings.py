@@ -226,6 +226,18 @@ class Settings:
     )
     FAST_WORKERS: int = _setting(2, checks.whole(1, 64), "How many fast requests are worked on at once.")
     SLOW_WORKERS: int = _setting(1, checks.whole(1, 64), "How many slow requests are worked on at once.")
+    JOBS_PER_ADDRESS: int = _setting(
+        2,
+        checks.whole(0, 128),
+        "How many requests for one e-mail address are worked on at once; its others wait, and let those of "
+        "other visitors pass. 0 sets no bound.",
+    )
+    JOBS_PER_HOST: int = _setting(
+        0,
+        checks.whole(0, 128),
+        "The same for the requests that read from one CKAN, or one host of files, so that a slow one does "
+        "not keep all workers. 0 sets no bound.",
+    )
     QUEUE_LENGTH: int = _setting(
         10_000,
         checks.whole(0, 2**31 - 1),

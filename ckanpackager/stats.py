@@ -57,8 +57,10 @@ class Statistics:
 
     def address(self, email: str) -> str:
         """The address as it is stored: itself, or its keyed hash, equal for one address in any case."""
-        if not self._anonymize:
-            return email
+        return self.pseudonym(email) if self._anonymize else email
+
+    def pseudonym(self, email: str) -> str:
+        """A keyed hash of the address, equal for one address in any case."""
         return hmac.new(self._key, email.lower().encode(), "sha256").hexdigest()
 
     def log_request(self, job: Job, now: float) -> None:

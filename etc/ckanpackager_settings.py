@@ -89,6 +89,14 @@ FAST_WORKERS = 2
 # How many slow requests are worked on at once.
 SLOW_WORKERS = 1
 
+# How many requests for one e-mail address are worked on at once; its others wait, and let those of other
+# visitors pass. 0 sets no bound.
+JOBS_PER_ADDRESS = 2
+
+# The same for the requests that read from one CKAN, or one host of files, so that a slow one does not keep
+# all workers. 0 sets no bound.
+JOBS_PER_HOST = 0
+
 # How many requests may be accepted and not finished; beyond that, further ones are refused for the time
 # being. 0 sets no bound.
 QUEUE_LENGTH = 10000

@@ -49,7 +49,7 @@ def test_a_slot_is_free_again_when_its_holder_is_killed(tmp_path: Path) -> None:
 def test_no_more_requests_are_under_way_than_a_ckan_is_to_bear(
     start_service: StartService, ckan: FakeCkan
 ) -> None:
-    service = start_service(CKAN_REQUESTS=2, PAGES_AT_ONCE=4, FAST_WORKERS=3, PAGE_SIZE=5)
+    service = start_service(CKAN_REQUESTS=2, JOBS_PER_ADDRESS=0, PAGES_AT_ONCE=4, FAST_WORKERS=3, PAGE_SIZE=5)
     gate = ckan.hold(times=None, when=a_page)
     jobs = [
         service.submit(

@@ -39,6 +39,7 @@ class Bench:
                 "STORE_DIRECTORY": str(folder / "store"),
                 "TEMP_DIRECTORY": str(folder / "temp"),
                 "SLOW_REQUEST": 1000,
+                "JOBS_PER_ADDRESS": 0,
                 "PUBLIC_URL": "https://packages.example",
                 **changes,
             }
@@ -159,6 +160,47 @@ def test_jobs_are_carried_out_in_their_order(bench: Bench) -> None:
     assert [bench.table.view(job_id)["position"] for job_id in jobs] == [1, 2, 3]
     assert [bench.claim().id for _ in jobs] == jobs
     assert bench.table.claim(FAST, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "one", "other"),
+    [
+        ("JOBS_PER_ADDRESS", {"email": "a@localhost.example"}, {"email": "b@localhost.example"}),
+        ("JOBS_PER_HOST", {}, {"api_url": "http://other.example/api/3/action/datastore_search"}),
+    ],
+)
+def test_who_asks_for_much_lets_others_pass(
+    bench: Bench, setting: str, one: dict[str, str], other: dict[str, str]
+) -> None:
+    bench.settings = dataclasses.replace(bench.settings, **{setting: 2})
+    bench.table = JobTable(bench.database, bench.settings, bench.store, bench.statistics)
+    same = {**one, "email": one["email"].upper()} if "email" in one else one
+    mine = [bench.accept(q="0", **one), bench.accept(q="1", **same), bench.accept(limit=5000, **one)]
+    mine += [bench.accept(q="3", **one)]
+    yours = [bench.accept(q="4", **other), bench.accept(q="5", **other), bench.accept(q="6", **other)]
+    claims = [bench.claim() for _ in range(4)]
+    assert [claim.id for claim in claims] == [*mine[:2], *yours[:2]]
+    assert bench.table.claim(FAST, 0) is None
+    assert bench.table.claim(SLOW, 0) is None
+    assert bench.build(claims[0])
+    assert bench.claim(SLOW).id == mine[2]
+    assert bench.build(claims[2])
+    assert bench.claim().id == yours[2]
+
+
+def test_what_an_older_version_accepted_is_held_up_by_nobody(bench: Bench) -> None:
+    bench.settings = dataclasses.replace(bench.settings, JOBS_PER_ADDRESS=1, JOBS_PER_HOST=1)
+    bench.table = JobTable(bench.database, bench.settings, bench.store, bench.statistics)
+    jobs = [bench.accept(q=q) for q in "012"]
+    models.JobRow.update(visitor=None, host=None).execute()
+    assert [bench.claim().id for _ in jobs] == jobs
+
+
+def test_a_visitor_is_not_named_by_what_stands_for_the_address(bench: Bench) -> None:
+    bench.accept()
+    visitor = models.JobRow.get().visitor
+    assert visitor == bench.statistics.pseudonym("VISITOR@localhost.example")
+    assert visitor != hashlib.sha256(b"visitor@localhost.example").hexdigest()
 
 
 def test_a_place_in_the_queue_counts_only_who_waits_there(bench: Bench) -> None:

@@ -53,7 +53,8 @@ class JobRow(peewee.Model):
     ``request`` is the Job as JSON. ``lease`` is the token of the attempt under way: whoever reports with
     another one reports too late. A job that was cancelled under way keeps it until a start has seen to it
     that nothing is left of the attempt. ``deaths`` counts workers that died over it. ``unavailable_since`` is
-    when its source was first found to be unreachable, until it answers again.
+    when its source was first found to be unreachable, until it answers again. ``visitor`` stands for the
+    address that it is for, and names nobody; ``host`` is that of its source.
     """
 
     seq = peewee.AutoField()
@@ -74,6 +75,8 @@ class JobRow(peewee.Model):
     rows_total = peewee.BigIntegerField(null=True)
     package = peewee.ForeignKeyField(PackageRow, null=True, backref="jobs")
     error = peewee.TextField(null=True)
+    visitor = peewee.CharField(null=True)
+    host = peewee.CharField(null=True)
 
     class Meta:
         table_name = "jobs"

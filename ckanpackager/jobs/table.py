@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -160,6 +161,8 @@ class JobTable:
             queue=self._queue(job),
             state=State.QUEUED,
             created=now,
+            visitor=self._statistics.pseudonym(job.email),
+            host=job.ckan_host.lower(),
         )
         self._record(row, "accepted", now)
         package = self._cached(row.cache_key, now)
@@ -169,7 +172,8 @@ class JobTable:
 
     @transaction
     def claim(self, queue: str, now: float) -> Claim | None:
-        """The next job of the queue, now running, or None. A job like one that is running waits for it."""
+        """The next job of the queue, now running, or None. A job like one that is running waits for it; and
+        so do those whose address or host has enough of them."""
         while (row := self._next(queue, now)) is not None:
             package = self._cached(row.cache_key, now)
             if package is None:
@@ -491,14 +495,18 @@ class JobTable:
         return most - JobRow.select().where(JobRow.state.in_(UNFINISHED)).count() if most else math.inf
 
     def _next(self, queue: str, now: float) -> JobRow | None:
-        like_running = JobRow.select(JobRow.cache_key).where(JobRow.state == State.RUNNING)
+        columns = JobRow.cache_key, JobRow.visitor, JobRow.host
+        running = list(JobRow.select(*columns).where(JobRow.state == State.RUNNING).tuples())
+        cache_keys, visitors, hosts = zip(*running, strict=True) if running else ((), (), ())
         row: JobRow | None = (
             JobRow.select()
             .where(
                 JobRow.state == State.QUEUED,
                 JobRow.queue == queue,
                 JobRow.not_before <= now,
-                JobRow.cache_key.not_in(like_running),
+                JobRow.cache_key.not_in(cache_keys),
+                _none_of(JobRow.visitor, visitors, self._settings.JOBS_PER_ADDRESS),
+                _none_of(JobRow.host, hosts, self._settings.JOBS_PER_HOST),
             )
             .order_by(JobRow.seq)
             .first()
@@ -606,3 +614,9 @@ class JobTable:
         for row in JobRow.select().where(JobRow.state == State.RUNNING):
             known.add(zip_file_name(job_of(row), row.lease))
         return [name for name in self._store.changed_before(cutoff) if name not in known]
+
+
+def _none_of(column: peewee.Field, running: Sequence[str | None], most: int) -> peewee.Expression:
+    """What is not found ``most`` times among ``running`` already. An older version left it open."""
+    full = [value for value, count in Counter(running).items() if 0 < most <= count and value is not None]
+    return column.is_null() | column.not_in(full)
