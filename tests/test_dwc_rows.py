@@ -52,6 +52,7 @@ class TestDynamicProperties:
             ("1e999", '"1e999"'),
             ("true", '"true"'),
             ("[NaN]", '"[NaN]"'),
+            ("[1e9999999999999999999]", '"[1e9999999999999999999]"'),
             ('{"b": 1.10, "a": [1e3]}', '{"a": [1000], "b": 1.10}'),
             ('["x"]', '["x"]'),
             ({"b": None, "a": float("inf")}, '{"a": null, "b": null}'),
@@ -95,6 +96,14 @@ class TestDynamicProperties:
             '{"weight": "4 mg"}',
             "",
             "",
+        ]
+
+    def test_case_27_a_null_in_the_resources_own_object_is_left_out(self, folder: Path) -> None:
+        rows = [['{"a": null, "z": 1}', "3 mg"], ['{"a": null}', None], [{"z": None, "a": ""}, "4 mg"]]
+        assert dynamic(folder, ["dynamicProperties", "Weight"], *rows) == [
+            '{"weight": "3 mg", "z": 1}',
+            "",
+            '{"weight": "4 mg"}',
         ]
 
     def test_case_27_other_text_is_kept_under_the_terms_name(self, folder: Path) -> None:
@@ -178,7 +187,10 @@ class TestLists:
         assert made.column("identifier", "multimedia.csv") == ["http://x/2"]
         assert made.summary.skipped == {"associatedMedia": skipped}
 
-    @pytest.mark.parametrize("value", ["http://x/1", "[{]", "7", 7, True])
+    @pytest.mark.parametrize(
+        "value",
+        ["http://x/1", "[{]", "7", 7, True, '[{"title": 1e9999999999999999999}]', '[{"title": ' + "[" * 150 + "]" * 150 + "}]"],
+    )  # fmt: skip
     def test_case_3_what_is_no_list_is_skipped_and_counted(self, folder: Path, value: Any) -> None:
         made = media(folder, value)
         assert "multimedia.csv" not in made.names

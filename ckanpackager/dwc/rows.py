@@ -215,8 +215,6 @@ class _Object:
         self._own_key = dynamic.term.name
 
     def take(self, page: _Page) -> Cells:
-        if not self._members and self._own is not None:
-            return page.cells(self._own)
         members = [
             _members(key, page.lost[place] if is_loser else page.values(place), page.rows)
             for key, place, is_loser in self._members
@@ -239,7 +237,7 @@ class _Object:
         if not isinstance(value, dict) or not members.keys().isdisjoint(value):
             value = {self._own_key: value}
         members |= {key: _member(key, member) for key, member in value.items()}
-        return ", ".join(members[key] for key in sorted(members))
+        return ", ".join(filter(None, (members[key] for key in sorted(members))))
 
 
 def _filled(members: Sequence[str]) -> Iterator[str]:
