@@ -49,6 +49,7 @@ def test_where_all_is_well_it_only_says_what_there_is(tmp_path: Path) -> None:
         ({"occurrenceID": None}, "occurrenceID_blank"),
         ({"occurrenceID": "  "}, "occurrenceID_blank"),
         ({"occurrenceID": "a-1"}, "occurrenceID_duplicate"),
+        ({"occurrenceID": " A-1"}, "occurrenceID_duplicate"),
         ({"basisOfRecord": ""}, "basisOfRecord_blank"),
         ({"basisOfRecord": "Specimen"}, "basisOfRecord_unknown"),
         ({"eventDate": "03/02/2001"}, "date_invalid"),
@@ -81,6 +82,30 @@ def test_each_problem_is_counted_once_and_named_in_gbifs_words(
     assert f"1 {one}" in summary.text()
     assert code in summary.text()
     assert len(re.findall(r"[A-Z]+_[A-Z_]+", summary.text())) == (1 if code else 0)
+
+
+def test_a_blank_is_no_duplicate_of_another(tmp_path: Path) -> None:
+    summary = archive(tmp_path, {}, *[{"occurrenceID": blank} for blank in (None, "", " ", " ")]).summary
+    assert summary.problems == {"occurrenceID_blank": 4}
+
+
+def test_ids_that_differ_in_capitals_alone_are_counted_where_they_are_occurrence_ids(tmp_path: Path) -> None:
+    changes = [{"occurrenceID": name} for name in ("a", "B", "A", "b", "c")]
+    made = archive(tmp_path, *changes, DWC_ID_FIELD="occurrenceID")
+    assert made.column("occurrenceID") == ["a", "B", "A", "b", "c"]
+    assert made.summary.problems == {"occurrenceID_duplicate": 2}
+
+
+def test_a_damaged_value_is_counted_once_wherever_it_goes(tmp_path: Path) -> None:
+    media = [{"identifier": "x", "title": "MusÃ©um"}, {"identifier": "y"}]
+    change = {"associatedMedia": media, "Scientific Name": "RosÃ©", "scientificName": "Rosa", "Weight": "3"}
+    made = archive(tmp_path, change, DWC_EXTENSION_FIELDS=MEDIA)
+    assert made.summary.problems == {"mojibake": 2}
+
+
+def test_what_does_not_go_into_the_archive_is_not_counted(tmp_path: Path) -> None:
+    same = {"_id": 1, "occurrenceID": "a", "locality": "MusÃ©um"}
+    assert archive(tmp_path, same, same).summary.problems == {"mojibake": 1}
 
 
 @pytest.mark.parametrize("fine", ["NÃO", "São João, Ângela", "château", "Größe", "日本", "Â", "â€"])
@@ -171,6 +196,15 @@ def test_media_without_a_format(tmp_path: Path) -> None:
     fields = {"associatedMedia": {"extension": "multimedia", "fields": {"identifier": ""}}}
     made = archive(tmp_path, {"associatedMedia": [{"identifier": "http://x/1"}]}, DWC_EXTENSION_FIELDS=fields)
     assert made.summary.problems == {"media_format_blank": 1}
+
+
+@pytest.mark.parametrize("given", ["dcterms:format", "dc:format"])
+def test_media_have_a_format_if_one_of_two_terms_of_that_name_says_it(tmp_path: Path, given: str) -> None:
+    fields = {"identifier": "", "dcterms:format": "", "dc:format": ""}
+    settings = {"associatedMedia": {"extension": "audiovisual", "fields": fields}}
+    media = [{"identifier": "http://x/1", given: "image/png"}]
+    made = archive(tmp_path, {"associatedMedia": media}, DWC_EXTENSION_FIELDS=settings)
+    assert made.summary.problems == {}
 
 
 def test_what_became_of_the_columns(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ BASES_OF_RECORD = frozenset(
     }
 )
 _MEDIA = frozenset({"http://rs.gbif.org/terms/1.0/Multimedia", "http://rs.tdwg.org/ac/terms/Multimedia"})
+# A definition may have two terms of one of these names.
+_MEDIA_NEED = {"media_identifier_blank": ("identifier", "accessURI"), "media_format_blank": ("format",)}
 # So many different unknown values are told apart.
 _MOST_VALUES = 1000
 
@@ -54,23 +56,30 @@ _DECIMAL = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASC
 
 
 class Counters:
-    """Looks at the cells of a core and its extensions and tells ``summary``. Ask for `finish` at the end."""
+    """Looks at the cells of a core and its extensions, as they go into the archive, and tells ``summary``.
+
+    Ask for `finish` at the end.
+    """
 
     def __init__(self, plan: Plan, summary: Summary, scratch: Path) -> None:
         self._summary = summary
         places = {column.term.iri: place for place, column in enumerate(plan.core.columns)}
         is_occurrence = plan.core.definition.row_type == OCCURRENCE
         self._occurrence_id = places.get(DWC + "occurrenceID") if is_occurrence else None
+        self._ids_are_occurrences = plan.id_term is not None and plan.id_term.iri == DWC + "occurrenceID"
         self._basis = places.get(DWC + "basisOfRecord") if is_occurrence else None
         self._date = places.get(DWC + "eventDate")
         self._latitude = places.get(DWC + "decimalLatitude")
         self._longitude = places.get(DWC + "decimalLongitude")
         self._identifiers = Repetitions(scratch)
 
-    def core(self, columns: Sequence[Sequence[str]]) -> None:
-        """These rows, given as the columns of the plan, go into the core."""
+    def core(self, ids: Sequence[str], columns: Sequence[Sequence[str]]) -> None:
+        """Rows of these ids, given as the columns of the plan, go into the core."""
+        self._count_damage(columns)
         if self._occurrence_id is not None:
             self._count_occurrence_ids(columns[self._occurrence_id])
+        elif self._ids_are_occurrences:
+            self._count_occurrence_ids(ids)
         if self._basis is not None:
             self._count_bases(columns[self._basis])
         if self._date is not None:
@@ -81,14 +90,17 @@ class Counters:
 
     def extension(self, file: File, rows: int, columns: Sequence[Sequence[str]]) -> None:
         """These rows, ``rows`` in number, go into an extension."""
+        self._count_damage(columns)
         if file.definition.row_type not in _MEDIA:
             return
-        found = {column.term.name: cells for column, cells in zip(file.columns, columns, strict=True)}
-        links = [found[name] for name in ("identifier", "accessURI") if name in found]
-        blank = sum(not any(cells) for cells in zip(*links, strict=True)) if links else rows
-        self._summary.add_problem("media_identifier_blank", blank)
-        formats = found.get("format")
-        self._summary.add_problem("media_format_blank", rows if formats is None else formats.count(""))
+        for problem, names in _MEDIA_NEED.items():
+            found = [
+                cells
+                for column, cells in zip(file.columns, columns, strict=True)
+                if column.term.name in names
+            ]
+            blank = sum(not any(map(str.strip, cells)) for cells in zip(*found, strict=True))
+            self._summary.add_problem(problem, blank if found else rows)
 
     def finish(self) -> None:
         """There are no more rows."""
@@ -97,8 +109,15 @@ class Counters:
     def close(self) -> None:
         self._identifiers.close()
 
+    def _count_damage(self, columns: Sequence[Sequence[str]]) -> None:
+        for cells in columns:
+            for problem, count in bad_text(cells).items():
+                self._summary.add_problem(problem, count)
+
     def _count_occurrence_ids(self, cells: Sequence[str]) -> None:
-        self._summary.add_problem("occurrenceID_blank", _blanks(cells))
+        # GBIF's publishing toolkit takes no two that differ in capitals alone.
+        cells = [cell.strip().lower() for cell in cells]
+        self._summary.add_problem("occurrenceID_blank", cells.count(""))
         self._identifiers.add(cells)
 
     def _count_bases(self, cells: Sequence[str]) -> None:
@@ -112,8 +131,9 @@ class Counters:
                     known[value] = known.get(value, 0) + count
 
 
-def bad_text(cells: Sequence[str], together: str) -> Mapping[str, int]:
-    """How many cells are damaged, and how. ``together`` are all of them in one."""
+def bad_text(cells: Sequence[str]) -> Mapping[str, int]:
+    """How many cells are damaged, and how."""
+    together = "".join(cells)
     if together.isascii():
         return {}
     found = {}
@@ -149,10 +169,6 @@ def bad_coordinates(latitudes: Sequence[str], longitudes: Sequence[str]) -> Mapp
         if problem := _problem(*pair):
             found[problem] += 1
     return found
-
-
-def _blanks(cells: Sequence[str]) -> int:
-    return sum(not cell or cell.isspace() for cell in cells)
 
 
 def _are_fine(latitudes: Sequence[str], longitudes: Sequence[str]) -> bool:

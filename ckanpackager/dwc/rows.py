@@ -98,7 +98,7 @@ class Rows:
             self._summary.repeated_rows += len(repeated)
             tables = [table.without(set(repeated)) for table in tables]
             lines = [self._lines(ids, table) for table in tables]
-        self._count(tables)
+        self._count([ids[row] for row in tables[0].rows], tables)
         self._seen += page.rows
         return Lines(_joined(lines[0]), list(map(_joined, lines[1:])))
 
@@ -124,10 +124,10 @@ class Rows:
         own = ids if len(rows) == len(ids) and isinstance(rows, range) else [ids[row] for row in rows]
         return self._texts.lines(own, table.columns)
 
-    def _count(self, tables: Sequence["_Table"]) -> None:
+    def _count(self, ids: Sequence[str], tables: Sequence["_Table"]) -> None:
         for name, table in zip(self._names, tables, strict=True):
             self._summary.files[name] += len(table.rows)
-        self._counters.core([column.cells for column in tables[0].columns])
+        self._counters.core(ids, [column.cells for column in tables[0].columns])
         for file, table in zip(self._plan.extensions, tables[1:], strict=True):
             self._counters.extension(file, len(table.rows), [column.cells for column in table.columns])
 

@@ -24,8 +24,8 @@ PROBLEMS = {
         "RECORD_NOT_UNIQUELY_IDENTIFIED",
     ),
     "occurrenceID_duplicate": (
-        "row has the occurrenceID of another",
-        "rows have the occurrenceID of another",
+        "row has the occurrenceID of another, or one that differs in capitals alone",
+        "rows have the occurrenceID of another, or one that differs in capitals alone",
         "RECORD_NOT_UNIQUELY_IDENTIFIED",
     ),
     "basisOfRecord_blank": (
