@@ -160,7 +160,7 @@ class TestTwoColumnsOfOneTerm:
 
 
 class TestLists:
-    @pytest.mark.parametrize("value", [None, "", "[]", [], "  "])
+    @pytest.mark.parametrize("value", [None, "", "[]", [], "  ", {}, "{}", "null", '""'])
     def test_cases_2_and_4_a_record_without_media_has_no_row_of_them(self, folder: Path, value: Any) -> None:
         made = media(folder, value)
         assert made.names == ["occurrence.csv", "meta.xml"]
@@ -189,7 +189,7 @@ class TestLists:
 
     @pytest.mark.parametrize(
         "value",
-        ["http://x/1", "[{]", "7", 7, True, '[{"title": 1e9999999999999999999}]', '[{"title": ' + "[" * 150 + "]" * 150 + "}]"],
+        ["http://x/1", "[{]", "7", 7, True, 0, "0", False, '[{"title": 1e9999999999999999999}]', '[{"title": ' + "[" * 150 + "]" * 150 + "}]"],
     )  # fmt: skip
     def test_case_3_what_is_no_list_is_skipped_and_counted(self, folder: Path, value: Any) -> None:
         made = media(folder, value)
@@ -287,6 +287,16 @@ class TestLists:
             ("3", "", "B. Painter"),
             ("4", "c", ""),
         ]
+
+    def test_r12_a_row_of_a_list_that_has_only_a_columns_spaces_is_no_row(self, folder: Path) -> None:
+        made = make(
+            folder,
+            ["_id", "genus", "associatedMedia", "creator"],
+            [(1, "Rosa", [{}, {"identifier": "a"}], " ")],
+            DWC_EXTENSION_FIELDS={"associatedMedia": IDENTIFIER},
+            DWC_ADDITIONAL_EXTENSIONS=["multimedia"],
+        )
+        assert made.column("identifier", "multimedia.csv") == ["a"]
 
     def test_case_35_a_plain_column_of_the_same_term_comes_before_the_default(self, folder: Path) -> None:
         fields = {

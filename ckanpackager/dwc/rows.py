@@ -4,7 +4,7 @@ What depends on the plan alone is looked up once, before there are rows.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -284,13 +284,15 @@ class _Extension:
         if plain:
             tables.append(self._alone(page, plain, {row for table in tables for row in table.rows}))
         table = tables[0] if len(tables) == 1 else _together(tables)
-        said = list(map(any, zip(*(column.cells for column in table.columns), strict=True)))
-        return table if all(said) else table.at([place for place, says in enumerate(said) if says])
+        # What the lists left blank is empty, but what stands in a column may be spaces.
+        says = _says if plain else any
+        said = list(map(says, zip(*(column.cells for column in table.columns), strict=True)))
+        return table if all(said) else table.at([place for place, is_said in enumerate(said) if is_said])
 
     def _alone(self, page: _Page, plain: dict[int, Cells], others: set[int]) -> _Table:
         """What plain columns say of records that have no other row."""
         said = zip(*(column.cells for column in plain.values()), strict=True)
-        rows = [row for row, cells in enumerate(said) if row not in others and any(map(str.strip, cells))]
+        rows = [row for row, cells in enumerate(said) if row not in others and _says(cells)]
         nothing = Cells([""] * len(rows), True)
         return _Table(
             rows,
@@ -327,10 +329,10 @@ class _List:
         objects: list[dict[str, Any]] = []
         skipped = 0
         for row, value in enumerate(column):
-            if not value:
+            if value is None or value == "":
                 continue
             elements = _parsed(value) if isinstance(value, str) else value
-            if isinstance(elements, dict):
+            if isinstance(elements, dict) and elements:
                 elements = [elements]
             elif not isinstance(elements, list):
                 skipped += not values.is_blank(elements)
@@ -415,6 +417,10 @@ def _marks(lines: Sequence[Sequence[str]], tables: Sequence[_Table]) -> list[int
         for row, line in zip(table.rows, others, strict=True):
             marks[row] = hash((marks[row], number, line))
     return marks
+
+
+def _says(cells: Iterable[str]) -> bool:
+    return any(map(str.strip, cells))
 
 
 def _joined(lines: Sequence[str]) -> bytes:
