@@ -645,6 +645,13 @@ def test_a_licence_that_is_given_by_default_is_told() -> None:
     )
 
 
+def test_terms_that_gbif_has_given_up_are_told() -> None:
+    note = "occurrence has dcterms:type and dwc:individualID, given up by GBIF since 2014: name a newer definition."
+    columns = ("_id", "type", "individualID", "sex")
+    assert note in explained(*columns, DWC_CORE_EXTENSION="occurrence-2014").notes
+    assert not any("given up" in each for each in explained(*columns).notes)
+
+
 def test_two_terms_of_one_short_name_in_a_file_are_told() -> None:
     found = explained("_id", "sex", "media", DWC_EXTENSION_FIELDS={"media": AC})
     assert (

@@ -192,6 +192,28 @@ def test_media_that_cannot_be_shown_and_defaults_that_nobody_stated(tmp_path: Pa
     assert "The default for type was put into 3 rows of multimedia.csv." in text
 
 
+def test_a_licence_is_known_by_its_whole_name_too(tmp_path: Path) -> None:
+    fields = {"identifier": "", "dcterms:rights": "CC0", "dc:rights": "free"}
+    settings = {"associatedMedia": {"extension": "audiovisual", "fields": fields}}
+    media = [{"identifier": "http://x/1"}]
+    text = archive(tmp_path, {"associatedMedia": media}, DWC_EXTENSION_FIELDS=settings).summary.text()
+    for header in ("rights", "dc:rights"):
+        assert (
+            f"default for {header} was put into 1 row of multimedia.csv: nobody stated that licence" in text
+        )
+
+
+def test_terms_that_gbif_has_given_up_are_named(tmp_path: Path) -> None:
+    change = {"individualID": "i", "type": "PhysicalObject"}
+    old = archive(tmp_path, change, DWC_CORE_EXTENSION="occurrence-2014").summary
+    assert old.outdated_terms == ["dwc:individualID", "dcterms:type"]
+    assert (
+        "GBIF has given up these terms since 2014 (UNKNOWN_TERM): dwc:individualID, dcterms:type."
+        in old.text()
+    )
+    assert archive(tmp_path, change).summary.outdated_terms == []
+
+
 def test_media_without_a_format(tmp_path: Path) -> None:
     fields = {"associatedMedia": {"extension": "multimedia", "fields": {"identifier": ""}}}
     made = archive(tmp_path, {"associatedMedia": [{"identifier": "http://x/1"}]}, DWC_EXTENSION_FIELDS=fields)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ckanpackager.dwc.ids import Repetitions
 from ckanpackager.dwc.plan import File, Plan
-from ckanpackager.dwc.summary import DWC, OCCURRENCE, Summary
+from ckanpackager.dwc.summary import Summary
+from ckanpackager.dwc.terms import MEDIA, OCCURRENCE, PREFIXES
 
 # https://rs.gbif.org/vocabulary/dwc/basis_of_record.xml and what GBIF reads besides.
 BASES_OF_RECORD = frozenset(
@@ -31,7 +32,7 @@ BASES_OF_RECORD = frozenset(
         "taxon",
     }
 )
-_MEDIA = frozenset({"http://rs.gbif.org/terms/1.0/Multimedia", "http://rs.tdwg.org/ac/terms/Multimedia"})
+_DWC = PREFIXES["dwc"]
 # A definition may have two terms of one of these names.
 _MEDIA_NEED = {"media_identifier_blank": ("identifier", "accessURI"), "media_format_blank": ("format",)}
 # So many different unknown values are told apart.
@@ -65,12 +66,12 @@ class Counters:
         self._summary = summary
         places = {column.term.iri: place for place, column in enumerate(plan.core.columns)}
         is_occurrence = plan.core.definition.row_type == OCCURRENCE
-        self._occurrence_id = places.get(DWC + "occurrenceID") if is_occurrence else None
-        self._ids_are_occurrences = plan.id_term is not None and plan.id_term.iri == DWC + "occurrenceID"
-        self._basis = places.get(DWC + "basisOfRecord") if is_occurrence else None
-        self._date = places.get(DWC + "eventDate")
-        self._latitude = places.get(DWC + "decimalLatitude")
-        self._longitude = places.get(DWC + "decimalLongitude")
+        self._occurrence_id = places.get(_DWC + "occurrenceID") if is_occurrence else None
+        self._ids_are_occurrences = plan.id_term is not None and plan.id_term.iri == _DWC + "occurrenceID"
+        self._basis = places.get(_DWC + "basisOfRecord") if is_occurrence else None
+        self._date = places.get(_DWC + "eventDate")
+        self._latitude = places.get(_DWC + "decimalLatitude")
+        self._longitude = places.get(_DWC + "decimalLongitude")
         self._identifiers = Repetitions(scratch)
 
     def core(self, ids: Sequence[str], columns: Sequence[Sequence[str]]) -> None:
@@ -91,7 +92,7 @@ class Counters:
     def extension(self, file: File, rows: int, columns: Sequence[Sequence[str]]) -> None:
         """These rows, ``rows`` in number, go into an extension."""
         self._count_damage(columns)
-        if file.definition.row_type not in _MEDIA:
+        if file.definition.row_type not in MEDIA:
             return
         for problem, names in _MEDIA_NEED.items():
             found = [

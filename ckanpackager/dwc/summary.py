@@ -7,14 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from ckanpackager.dwc.plan import Plan
+from ckanpackager.dwc.terms import LICENCES, OCCURRENCE, PREFIXES, last_part, outdated
 
 _MOST_NAMES = 20
 _TOP = 5
-
-DWC = "http://rs.tdwg.org/dwc/terms/"
-OCCURRENCE = DWC + "Occurrence"
-
-_LICENCES = ("license", "rights", "UsageTerms", "WebStatement")
 
 # Problems that are counted, in the order in which they are told: for one, and for more than one.
 PROBLEMS = {
@@ -94,8 +90,9 @@ class Summary:
     ``dropped``. ``near_misses`` are pairs of a column and the term that it nearly is. ``lost`` is values by
     column that gave way to another column of the same term. ``cleaned`` values had control characters,
     ``changed_ids`` more than that. ``defaults`` is how often a default was put in, by file and column.
-    ``skipped`` is elements by list column that are no objects. ``problems`` is counts by the names in
-    ``PROBLEMS``, ``unknown_basis`` the most frequent values of that kind.
+    ``skipped`` is elements by list column that are no objects. ``missing_terms`` are those that GBIF asks
+    for, ``outdated_terms`` those that it has given up. ``problems`` is counts by the names in ``PROBLEMS``,
+    ``unknown_basis`` the most frequent values of that kind.
     """
 
     files: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -110,6 +107,7 @@ class Summary:
     defaults: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     missing_terms: list[str] = dataclasses.field(default_factory=list)
+    outdated_terms: list[str] = dataclasses.field(default_factory=list)
     problems: dict[str, int] = dataclasses.field(default_factory=dict)
     unknown_basis: dict[str, int] = dataclasses.field(default_factory=dict)
     has_eml: bool = True
@@ -126,7 +124,13 @@ class Summary:
             unmatched=[column for column, _ in plan.dynamic.keys] if plan.dynamic is not None else [],
             dropped=list(plan.dropped),
             near_misses=list(plan.near_misses),
-            missing_terms=[name for name in needed if DWC + name not in terms],
+            missing_terms=[name for name in needed if PREFIXES["dwc"] + name not in terms],
+            outdated_terms=[
+                column.term.prefixed
+                for file in (plan.core, *plan.extensions)
+                for column in file.columns
+                if column.term.iri in outdated(file.definition.row_type)
+            ],
             has_eml=has_eml,
         )
 
@@ -193,7 +197,7 @@ class Summary:
             )
         for name, columns in self.defaults.items():
             for column, count in columns.items():
-                remark = ": nobody stated that licence for them" if column in _LICENCES else ""
+                remark = ": nobody stated that licence for them" if last_part(column) in LICENCES else ""
                 yield f"The default for {column} was put into {_rows(count)} of {name}{remark}."
         for column, count in self.skipped.items():
             yield _said(
@@ -204,6 +208,8 @@ class Summary:
         for term in self.missing_terms:
             code = "RECORD_NOT_UNIQUELY_IDENTIFIED" if term == "occurrenceID" else "REQUIRED_TERM_MISSING"
             yield f"No column is {term}, which GBIF asks for ({code})."
+        if self.outdated_terms:
+            yield f"GBIF has given up these terms since 2014 (UNKNOWN_TERM): {_listed(self.outdated_terms)}."
         for name, (one, many, code) in PROBLEMS.items():
             if count := self.problems.get(name, 0):
                 values = ""
