@@ -41,8 +41,8 @@ class TestDynamicProperties:
         assert dynamic(folder, ["Weight"], ["3 mg"]) == ['{"weight": "3 mg"}']
 
     def test_case_22_nulls_are_left_out_and_nothing_but_nulls_is_an_empty_cell(self, folder: Path) -> None:
-        rows = [["3 mg", None], [None, None], ["", "  "], [None, float("nan")]]
-        assert dynamic(folder, ["Weight", "Donor"], *rows) == ['{"weight": "3 mg"}', "", "", ""]
+        rows = [["3 mg", None], [None, None], ["", "  "], [None, float("nan")], [[], "{}"], [" [] ", [" "]]]
+        assert dynamic(folder, ["Weight", "Donor"], *rows) == ['{"weight": "3 mg"}', *[""] * 5]
 
     @pytest.mark.parametrize(
         ("value", "member"),

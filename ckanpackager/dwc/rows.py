@@ -256,10 +256,10 @@ def _members(key: str, column: Any, rows: int) -> list[str]:
 
 
 def _member(key: str, value: Any) -> str:
-    if values.is_blank(value):
-        return ""
     if isinstance(value, str):
         value = values.nested(value)
+    if values.is_blank(value):
+        return ""
     return f"{values.json_string(key)}: {values.json_text(value)}"
 
 

@@ -45,11 +45,10 @@ def whole(text: str) -> str:
 
 def is_blank(value: Any) -> bool:
     """Does ``value`` say nothing? (Zero and false do.)"""
-    if isinstance(value, str):
-        return not value or value.isspace()
     if isinstance(value, int):
         return False
-    return not text(value)
+    said = text(value)
+    return not said or said.isspace()
 
 
 def text(value: Any) -> str:
