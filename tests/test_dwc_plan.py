@@ -618,6 +618,12 @@ def test_near_misses_lost_names_and_missing_lists_are_told() -> None:
     assert "DWC_EXTENSION_FIELDS has images, which is no column here." in found.notes
 
 
+def test_a_list_whose_name_differs_in_blanks_alone_is_not_told_as_missing() -> None:
+    found = explained("_id", "sex", "photos ", DWC_EXTENSION_FIELDS={" photos": MEDIA})
+    assert found.columns[2].place == "list"
+    assert not any("DWC_EXTENSION_FIELDS" in note for note in found.notes)
+
+
 def test_what_gbif_needs_and_does_not_get_is_told() -> None:
     media = {"extension": "multimedia", "fields": {"title": ""}}
     found = explained("_id", "scientificName", "photos", DWC_EXTENSION_FIELDS={"photos": media})

@@ -114,12 +114,13 @@ def _fillings(plan: Plan) -> Iterator[Filling]:
 def _notes(columns: Sequence[str], plan: Plan, configuration: Configuration) -> Iterator[str]:
     for column, name in plan.near_misses:
         yield f"{column} is almost {name}, which is another name: rename the column if it means that."
-    for field in configuration.extension_fields:
-        if field.column in columns:
+    there = {column.strip() for column in columns}
+    for name in (field.column.strip() for field in configuration.extension_fields):
+        if name in there:
             continue
-        like = [column for column in columns if camel_case(column) == field.column]
+        like = [column for column in columns if camel_case(column) == name]
         hint = f"; {like[0]} is not that name" if like else ""
-        yield f"DWC_EXTENSION_FIELDS has {field.column}, which is no column here{hint}."
+        yield f"DWC_EXTENSION_FIELDS has {name}, which is no column here{hint}."
     for file in (plan.core, *plan.extensions):
         yield from _missing(file, plan)
         yield from _outdated(file)
