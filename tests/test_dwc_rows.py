@@ -458,7 +458,7 @@ class TestIds:
 
 def test_a_record_that_is_not_as_long_as_the_header_is_refused(folder: Path) -> None:
     for records in ([(1,)], [(1, "Rosa", "x")], [(1, "Rosa"), (2,)]):
-        with pytest.raises(ValueError, match="argument"):
+        with pytest.raises(ValueError, match="A record has not 2 values, one for each field"):
             make(folder, ["_id", "genus"], records)
 
 

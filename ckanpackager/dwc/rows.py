@@ -152,11 +152,9 @@ class _Page:
     """Some records, column by column. ``lost`` are values that gave way to another, by column and row."""
 
     def __init__(self, records: Sequence[Sequence[Any]], width: int, texts: Texts) -> None:
+        if set(map(len, records)) != {width}:
+            raise ValueError(f"A record has not {width} values, one for each field.")
         self._columns = list(zip(*records, strict=True))
-        if len(self._columns) != width:
-            raise ValueError(
-                f"A record has {len(self._columns)} values for {width} fields: an argument is missing."
-            )
         self._cells: dict[int, Cells] = {}
         self.rows = len(records)
         self.texts = texts
