@@ -132,6 +132,20 @@ def test_the_most_frequent_unknown_bases_are_named(tmp_path: Path) -> None:
     )
 
 
+def test_of_unknown_bases_no_more_is_kept_than_is_told(tmp_path: Path) -> None:
+    changes = [{"basisOfRecord": f"{number} {'long' * 9999}"} for number in range(1200)]
+    summary = archive(tmp_path, *changes, {"basisOfRecord": " often "}, {"basisOfRecord": "often"}).summary
+    assert summary.problems == {"basisOfRecord_unknown": 1202}
+    assert list(summary.unknown_basis) == [f"{number} {'long' * 15}"[:60] for number in (0, 1, 10, 100, 101)]
+    few = archive(tmp_path, *changes[:9], {"basisOfRecord": " often "}, {"basisOfRecord": "often"}).summary
+    assert next(iter(few.unknown_basis.items())) == ("often", 2)
+
+
+def test_each_line_is_one_whatever_a_column_is_called(tmp_path: Path) -> None:
+    text = archive(tmp_path, {"a\nb\x00c": "x"}).summary.text()
+    assert "In dynamicProperties, since no term has their name: a b c." in text.split("\n")
+
+
 @pytest.mark.parametrize("date", ["", "2001", "2001-02", "2001-02-28", "2000-02-29", "2001-02-03T04:05", "2001-02-03T04:05:06.7Z", "2001-02-03T04:05+01:00", "2001/2002", "2001-02-03/05", "2001-02/03", "2001-02-03/2001-03-01", "2001-02-03T10/12", "1999-12-31 "])  # fmt: skip
 def test_dates_of_iso_8601_are_dates(date: str) -> None:
     assert counters.is_date(date)

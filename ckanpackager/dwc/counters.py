@@ -35,8 +35,10 @@ BASES_OF_RECORD = frozenset(
 _DWC = PREFIXES["dwc"]
 # A definition may have two terms of one of these names.
 _MEDIA_NEED = {"media_identifier_blank": ("identifier", "accessURI"), "media_format_blank": ("format",)}
-# So many different unknown values are told apart.
+# So many different unknown values are told apart, by so many characters, and so many of them are told.
 _MOST_VALUES = 1000
+_LONGEST_VALUE = 60
+_TOP = 5
 
 # A letter such as é is two bytes in UTF-8, and Windows-1252 has a character for nearly every byte.
 _FOLLOWING = bytes(range(0x80, 0xC0)).decode("cp1252", errors="ignore")
@@ -72,6 +74,7 @@ class Counters:
         self._date = places.get(_DWC + "eventDate")
         self._latitude = places.get(_DWC + "decimalLatitude")
         self._longitude = places.get(_DWC + "decimalLongitude")
+        self._unknown_bases: Counter[str] = Counter()
         self._identifiers = Repetitions(scratch)
 
     def core(self, ids: Sequence[str], columns: Sequence[Sequence[str]]) -> None:
@@ -105,6 +108,8 @@ class Counters:
 
     def finish(self) -> None:
         """There are no more rows."""
+        top = sorted(self._unknown_bases.items(), key=lambda item: (-item[1], item[0]))
+        self._summary.unknown_basis = dict(top[:_TOP])
         self._summary.add_problem("occurrenceID_duplicate", self._identifiers.count())
 
     def close(self) -> None:
@@ -127,9 +132,9 @@ class Counters:
                 self._summary.add_problem("basisOfRecord_blank", count)
             elif value.strip().lower() not in BASES_OF_RECORD:
                 self._summary.add_problem("basisOfRecord_unknown", count)
-                known = self._summary.unknown_basis
-                if value in known or len(known) < _MOST_VALUES:
-                    known[value] = known.get(value, 0) + count
+                beginning, known = value.strip()[:_LONGEST_VALUE], self._unknown_bases
+                if beginning in known or len(known) < _MOST_VALUES:
+                    known[beginning] += count
 
 
 def bad_text(cells: Sequence[str]) -> Mapping[str, int]:

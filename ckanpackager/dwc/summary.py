@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
+from ckanpackager.dwc import values
 from ckanpackager.dwc.plan import Plan
 from ckanpackager.dwc.terms import LICENCES, OCCURRENCE, PREFIXES, last_part, outdated
 
 _MOST_NAMES = 20
-_TOP = 5
 
 # Problems that are counted, in the order in which they are told: for one, and for more than one.
 PROBLEMS = {
@@ -92,7 +92,7 @@ class Summary:
     ``changed_ids`` more than that. ``defaults`` is how often a default was put in, by file and column.
     ``skipped`` is elements by list column that are no objects. ``missing_terms`` are those that GBIF asks
     for, ``outdated_terms`` those that it has given up. ``problems`` is counts by the names in ``PROBLEMS``,
-    ``unknown_basis`` the most frequent values of that kind.
+    ``unknown_basis`` the beginnings of the most frequent values of that kind, most frequent first.
     """
 
     files: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -152,7 +152,8 @@ class Summary:
 
     def text(self) -> str:
         """All of it in a few lines of plain words. What did not happen is not mentioned."""
-        return "\n".join(self._lines())
+        # A column's name may have a line break in it.
+        return "\n".join(map(values.clean, self._lines()))
 
     def _lines(self) -> Iterator[str]:
         rows = [f"{_rows(count)} in {name}" for name, count in self.files.items()]
@@ -212,14 +213,10 @@ class Summary:
             yield f"GBIF has given up these terms since 2014 (UNKNOWN_TERM): {_listed(self.outdated_terms)}."
         for name, (one, many, code) in PROBLEMS.items():
             if count := self.problems.get(name, 0):
-                values = ""
+                examples = ""
                 if name == "basisOfRecord_unknown" and self.unknown_basis:
-                    values = f", such as {_listed(self._top_basis())}"
-                yield _said(count, one, many, values + (f" ({code})" if code else ""))
-
-    def _top_basis(self) -> list[str]:
-        top = sorted(self.unknown_basis.items(), key=lambda item: (-item[1], item[0]))
-        return [f"{value!r}" for value, _ in top[:_TOP]]
+                    examples = f", such as {_listed([f'{value!r}' for value in self.unknown_basis])}"
+                yield _said(count, one, many, examples + (f" ({code})" if code else ""))
 
 
 def _said(count: int, one: str, many: str, rest: str | None = None) -> str:
