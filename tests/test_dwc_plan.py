@@ -126,7 +126,7 @@ def test_near_misses_are_listed_and_not_matched() -> None:
 # Files.
 
 
-def test_the_core_comes_first_whatever_the_first_column_is() -> None:
+def test_case_10_the_core_comes_first_whatever_the_first_column_is() -> None:
     found = planned("associatedMedia", "sex", "_id", DWC_EXTENSION_FIELDS={"associatedMedia": MEDIA})
     assert found.core.stem == "occurrence"
     assert filled(found.core) == {"sex": ("sex",)}
@@ -147,7 +147,9 @@ def test_columns_of_the_core_stand_in_the_resources_order_and_the_dynamic_term_l
         (["_id", "measurementType"], {"DWC_ADDITIONAL_EXTENSIONS": ["measurement_or_fact"]}),
     ],
 )
-def test_an_archive_without_a_core_is_refused_with_the_columns(columns: list[str], settings: Any) -> None:
+def test_case_12_an_archive_without_a_core_is_refused_with_the_columns(
+    columns: list[str], settings: Any
+) -> None:
     message = refusal(*columns, **settings)
     assert message.startswith(f"None of the columns ({', '.join(columns)}) is a term of Occurrence")
 
@@ -156,7 +158,7 @@ def test_the_dynamic_term_alone_is_a_core() -> None:
     assert filled(planned("_id", "colour").core) == {"dynamicProperties": ()}
 
 
-def test_a_resource_without_the_id_column_is_refused_with_its_name() -> None:
+def test_case_14_a_resource_without_the_id_column_is_refused_with_its_name() -> None:
     assert refusal("sex", "catalogNumber") == (
         "There is no column _id, whose values are the ids in a Darwin Core Archive (DWC_ID_FIELD). "
         "The columns are: sex, catalogNumber."

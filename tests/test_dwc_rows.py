@@ -326,6 +326,12 @@ class TestLists:
         made = media(folder, [{"identifier": "a"}], fields=fields)
         assert made.table("multimedia.csv")[0] == ["_id", *fields]
 
+    def test_case_39_what_an_object_has_besides_is_ignored(self, folder: Path) -> None:
+        made = media(folder, [{"identifier": "a", "width": 640, "exif": {"iso": 100}}])
+        assert [*made.rows("multimedia.csv")[0]] == ["_id", *MEDIA["associatedMedia"]["fields"]]
+        assert b"640" not in made.read("multimedia.csv")
+        assert made.summary.skipped == {}
+
     def test_a_mapped_key_fills_the_term_that_the_settings_name(self, folder: Path) -> None:
         made = media(folder, [{"mime": "image/png"}], mappings={"format": "mime"})
         assert made.column("format", "multimedia.csv") == ["image/png"]

@@ -190,7 +190,7 @@ def test_an_occurrence_without_the_terms_that_gbif_asks_for(tmp_path: Path) -> N
     assert as_id.summary.missing_terms == ["basisOfRecord"]
 
 
-def test_media_that_cannot_be_shown_and_defaults_that_nobody_stated(tmp_path: Path) -> None:
+def test_case_42_media_that_cannot_be_shown_and_defaults_that_nobody_stated(tmp_path: Path) -> None:
     media = [{"identifier": "http://x/1", "license": "CC0"}, {"title": "none"}]
     summary = archive(
         tmp_path, {"associatedMedia": media}, {"associatedMedia": [{}]}, DWC_EXTENSION_FIELDS=MEDIA

@@ -10,8 +10,8 @@ from lxml import etree
 from ckanpackager.dwc import make_definitions
 from ckanpackager.dwc.terms import FOLDER, PREFIXES, Definition, Term, last_part, load, outdated, shipped
 from ckanpackager.errors import SettingsError
+from tests.archives import GBIF
 
-GBIF = Path(os.environ.get("GBIF_DATA") or Path(__file__).parents[2] / "shared" / "data" / "gbif")
 needs_gbif = pytest.mark.skipif(not GBIF.is_dir(), reason=f"GBIF's own files are not in {GBIF} (GBIF_DATA)")
 
 # What comes with the service, and GBIF's own file of it.

@@ -27,7 +27,7 @@ from ckanpackager.dwc.plan import Column, Dynamic, File, ListKey, Plan, plan
 from ckanpackager.errors import PackageError
 from ckanpackager.sources.base import Field, Page
 from ckanpackager.writers.dwca import DwcArchiveWriter
-from tests.archives import DWC, MEDIA, NOW, TEXT, Made, make, read, schema
+from tests.archives import DWC, GBIF, MEDIA, NOW, TEXT, Made, make, read, schema
 from tests.archives import settings as settings_of
 
 COLUMNS = ["_id", "Scientific Name", "Locality", "Weight", "associatedMedia"]
@@ -245,6 +245,48 @@ class TestFiles:
     def test_an_id_field_with_a_strange_name_is_quoted_in_the_header(self, folder: Path) -> None:
         made = make(folder, ['a,"\n', "genus"], [(1, "Rosa")], DWC_ID_FIELD='a,"\n')
         assert made.table("occurrence.csv")[0] == ['a," ', "genus"]
+
+    @pytest.mark.skipif(not GBIF.is_dir(), reason=f"GBIF's own files are not in {GBIF} (GBIF_DATA)")
+    @pytest.mark.parametrize(
+        ("names", "files"),
+        [
+            (
+                ["occurrence", "measurement_or_fact", "multimedia"],
+                [
+                    "dwc_occurrence_2025-07-10.xml",
+                    "measurements_or_facts_2025-07-10.xml",
+                    "multimedia.xml",
+                ],
+            ),
+            (
+                ["occurrence-2014", "measurement_or_fact-2014", "multimedia-2014"],
+                [
+                    "upstream2014/dwc_occurrence.xml",
+                    "upstream2014/measurements_or_facts.xml",
+                    "upstream2014/multimedia.xml",
+                ],
+            ),
+        ],
+    )
+    def test_d1_gbifs_own_definitions_by_their_paths_make_the_same_archive(
+        self, tmp_path: Path, names: list[str], files: list[str]
+    ) -> None:
+        def made_by(folder: str, core: str, additional: str, extension: str) -> bytes:
+            (tmp_path / folder).mkdir()
+            made = make(
+                tmp_path / folder,
+                [*COLUMNS, "Measurement type"],
+                [[*record, "height"] for record in RECORDS],
+                DWC_CORE_EXTENSION=core,
+                DWC_ADDITIONAL_EXTENSIONS=[additional],
+                DWC_EXTENSION_FIELDS={
+                    "associatedMedia": {**MEDIA["associatedMedia"], "extension": extension}
+                },
+            )
+            assert len(made.meta()) == 3
+            return made.path.read_bytes()
+
+        assert made_by("shipped", *names) == made_by("gbifs", *(str(GBIF / file) for file in files))
 
     def test_pages_of_any_size_make_the_same_archive(self, tmp_path: Path) -> None:
         archives = []
