@@ -153,6 +153,16 @@ class TestTwoColumnsOfOneTerm:
         assert made.column("dynamicProperties") == ['{"scientificName": "Rosa"}', "", ""]
         assert made.summary.lost == {"Scientific Name": 1}
 
+    def test_case_28_it_stands_among_the_other_keys_in_their_order(self, folder: Path) -> None:
+        made = make(folder, [*self.COLUMNS, "Weight", "Colour"], [(1, "Rosa", "Rosa canina", "3 mg", "red")])
+        assert made.column("dynamicProperties") == [
+            '{"colour": "red", "scientificName": "Rosa", "weight": "3 mg"}'
+        ]
+
+    def test_r9_what_comes_from_the_second_column_is_quoted_too(self, folder: Path) -> None:
+        made = make(folder, self.COLUMNS, [(1, 'Rosa "x"', None), (2, None, "Rosa canina")])
+        assert made.column("scientificName") == ['Rosa "x"', "Rosa canina"]
+
     def test_case_28_without_a_dynamic_term_it_is_counted_all_the_same(self, folder: Path) -> None:
         made = make(folder, self.COLUMNS, [(1, "Rosa", "Rosa canina")], DWC_DYNAMIC_TERM=None)
         assert made.rows() == [{"_id": "1", "scientificName": "Rosa canina"}]
@@ -439,9 +449,10 @@ class TestIds:
     @given(st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 9), st.integers(-9, 9))))
     def test_the_table_is_a_dict(self, pairs: list[tuple[int, int]]) -> None:
         table, known = Table(), dict[int, int]()
-        for key, value in ((key or 1, value) for key, value in pairs):
-            assert table.setdefault(key, value) == known.get(key)
-            known.setdefault(key, value)
+        for key, value in [*pairs, (0, 7), (0, 8)]:
+            # 0 is how it knows a free slot, so that 0 and 1 are one key.
+            assert table.setdefault(key, value) == known.get(key or 1)
+            known.setdefault(key or 1, value)
         assert len(table) == len(known)
 
     def test_the_table_grows(self) -> None:

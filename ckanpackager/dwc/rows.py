@@ -206,9 +206,9 @@ class _Object:
     """The dynamic term: what has no other place, as a JSON object."""
 
     def __init__(self, dynamic: Dynamic, places: Places) -> None:
-        self._members = sorted((key, places[column], False) for column, key in dynamic.keys)
-        self._members += [(key, places[column], True) for column, key in dynamic.losers]
-        self._members.sort()
+        members = [(key, places[column], False) for column, key in dynamic.keys]
+        members += [(key, places[column], True) for column, key in dynamic.losers]
+        self._members = sorted(members)
         self._own = None if dynamic.own is None else places[dynamic.own]
         self._own_key = dynamic.term.name
 
