@@ -104,6 +104,11 @@ def test_one_definition_may_serve_columns_and_lists() -> None:
     assert configuration.additional == (configuration.extension_fields[0].definition,)
 
 
+def test_one_definition_by_two_names_is_one() -> None:
+    names = ["multimedia", str(FOLDER / "multimedia.xml")]
+    assert of(DWC_ADDITIONAL_EXTENSIONS=names).additional == (load("multimedia"),)
+
+
 def test_a_configuration_can_be_given_to_another_process() -> None:
     configuration = of(DWC_EXTENSION_FIELDS=MEDIA, DWC_DYNAMIC_KEYS="verbatim")
     assert configuration.dynamic_keys == "verbatim"
