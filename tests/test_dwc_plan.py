@@ -123,6 +123,13 @@ def test_near_misses_are_listed_and_not_matched() -> None:
     assert filled(found.core) == {"sex": ("Sex",), "dynamicProperties": ()}
 
 
+def test_a_near_miss_of_the_core_and_of_an_extension_is_told_as_the_cores() -> None:
+    other = Definition("Other", "urn:other", (Term("EVENTID", "urn:event"),))
+    configuration = Configuration("_id", load("occurrence"), (other,), None, ())
+    found = plan([Field("_id"), Field("sex"), Field("event_id")], configuration)
+    assert found.near_misses == (("event_id", "eventID"),)
+
+
 # Files.
 
 

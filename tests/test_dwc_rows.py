@@ -231,6 +231,16 @@ class TestLists:
         (row,) = made.rows("multimedia.csv")
         assert (row["type"], row["format"]) == ("0", "false")
 
+    def test_r13_a_default_is_written_as_any_value_is(self, folder: Path) -> None:
+        fields = {"title": "", "type": None, "format": True, "creator": [1, "b"], "license": "a\nb"}
+        made = media(folder, [{"title": "a"}], fields=fields)
+        assert made.table("multimedia.csv")[1] == ["1", "a", "", "true", "1 | b", "a b"]
+        assert [*made.summary.defaults["multimedia.csv"]] == ["format", "creator", "license"]
+
+    def test_r9_a_default_is_quoted_where_it_must_be(self, folder: Path) -> None:
+        made = media(folder, [{"title": "a"}], fields={"title": "", "rightsHolder": 'The "Museum", London'})
+        assert made.column("rightsHolder", "multimedia.csv") == ['The "Museum", London']
+
     def test_case_31_a_formatter_completes_a_media_type_once(self, folder: Path) -> None:
         made = media(
             folder, [{"format": "tiff"}, {"format": "image/tiff"}], formatters={"format": "image_type"}
@@ -317,7 +327,7 @@ class TestLists:
             ["_id", "genus", "associatedMedia", "creator"],
             [
                 (1, "Rosa", [{"title": "a"}, {"creator": "B. Painter"}], "A. Painter"),
-                (2, "Rosa", [{"title": "b"}], None),
+                (2, "Rosa", [{"title": "b"}], " "),
                 (3, "Rosa", None, "C. Painter"),
             ],
             DWC_EXTENSION_FIELDS=fields,

@@ -217,12 +217,14 @@ class TestRules:
 
 
 class TestFiles:
-    def test_case_11_no_rows_leave_the_header_of_the_core_alone(self, folder: Path) -> None:
-        made = make(folder, COLUMNS, [], DWC_EXTENSION_FIELDS=MEDIA)
-        assert made.names == ["occurrence.csv", "meta.xml"]
-        assert made.read("occurrence.csv") == b"_id,scientificName,locality,dynamicProperties\n"
+    @pytest.mark.parametrize("format", ["csv", "tsv", "xlsx"])
+    def test_case_11_no_rows_leave_the_header_of_the_core_alone(self, folder: Path, format: str) -> None:
+        made = make(folder, COLUMNS, [], options={"format": format}, DWC_EXTENSION_FIELDS=MEDIA)
+        name = "occurrence.tsv" if format == "tsv" else "occurrence.csv"
+        assert made.names == [name, "meta.xml"]
+        assert made.table(name) == [["_id", "scientificName", "locality", "dynamicProperties"]]
         assert read(made.path) == []
-        assert made.summary.files == {"occurrence.csv": 0}
+        assert made.summary.files == {name: 0}
 
     def test_case_11_an_extension_without_rows_is_not_there(self, folder: Path) -> None:
         made = make(folder, COLUMNS, RECORDS[1:2], DWC_EXTENSION_FIELDS=MEDIA)
