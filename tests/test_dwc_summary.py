@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ckanpackager.dwc import counters
 from ckanpackager.dwc.summary import PROBLEMS, Summary
-from tests.archives import MEDIA, Made, make
+from tests.archives import DWC, MEDIA, Made, make
 
 FINE = {
     "_id": 1,
@@ -226,6 +226,29 @@ def test_terms_that_gbif_has_given_up_are_named(tmp_path: Path) -> None:
         in old.text()
     )
     assert archive(tmp_path, change).summary.outdated_terms == []
+
+
+def test_only_media_are_asked_for_what_media_need(tmp_path: Path) -> None:
+    change = {"measurementType": "height"}
+    made = archive(tmp_path, change, DWC_ADDITIONAL_EXTENSIONS=["measurement_or_fact"])
+    assert made.summary.files == {"occurrence.csv": 1, "measurement_or_facts.csv": 1}
+    assert made.summary.problems == {}
+
+
+def test_only_occurrences_are_asked_for_what_occurrences_need(tmp_path: Path) -> None:
+    definition = tmp_path / "sample.xml"
+    properties = "".join(
+        f'<property qualName="{DWC}{name}"/>' for name in ("genus", "occurrenceID", "basisOfRecord")
+    )
+    definition.write_text(f'<extension rowType="urn:sample">{properties}</extension>')
+    made = make(
+        tmp_path,
+        ["_id", "genus", "occurrenceID", "basisOfRecord"],
+        [(1, "Rosa", "same", "none"), (2, "Rosa", "same", None)],
+        DWC_CORE_EXTENSION=str(definition),
+        DWC_DYNAMIC_TERM=None,
+    )
+    assert made.summary.problems == {}
 
 
 def test_media_without_a_format(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def _term(element: Any, path: Path) -> Term:
 
 def _root(path: Path) -> Any:
     # What a file of an admin's refers to is not ours to fetch, nor to unfold.
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     try:
         with path.open("rb") as file:
             root = etree.fromstring(file.read(_BIGGEST_FILE), parser)
