@@ -648,15 +648,15 @@ def test_what_gbif_needs_and_does_not_get_is_told() -> None:
 
 
 def test_a_licence_that_is_given_by_default_is_told() -> None:
-    licence = "http://creativecommons.org/licenses/by/4.0/"
-    media = {"extension": "multimedia", "fields": {"identifier": "", "format": "", "license": licence}}
-    [note] = explained(
-        "_id", "occurrenceID", "scientificName", "basisOfRecord", "eventDate", "photos",
-        DWC_EXTENSION_FIELDS={"photos": media},
-    ).notes  # fmt: skip
-    assert note == (
-        f"Where an object in photos states no license, multimedia says {licence}: make sure that its owner "
-        "agrees, or make the default ''."
+    def notes(licence: str | None) -> tuple[str, ...]:
+        media = {"extension": "multimedia", "fields": {"identifier": "", "format": "", "license": licence}}
+        columns = ("_id", "occurrenceID", "scientificName", "basisOfRecord", "eventDate", "photos")
+        return explained(*columns, DWC_EXTENSION_FIELDS={"photos": media}).notes
+
+    assert notes("") == notes(None) == ()
+    assert notes("http://creativecommons.org/licenses/by/4.0/") == (
+        "Where an object in photos states no license, multimedia says "
+        "http://creativecommons.org/licenses/by/4.0/: make sure that its owner agrees, or make the default ''.",
     )
 
 

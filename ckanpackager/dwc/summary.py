@@ -174,6 +174,8 @@ class Summary:
             yield f"Left out, since no term has their name: {_listed(self.dropped)}."
         for column, term in self.near_misses[:_MOST_NAMES]:
             yield f"The column {column} is nearly called {term}: rename it if that is what it holds."
+        if (more := len(self.near_misses) - _MOST_NAMES) > 0:
+            yield _said(more, "more column is", "more columns are", " nearly called as a term is")
         for column, count in self.lost.items():
             where = f"is in {self.dynamic_term}" if self.dynamic_term else "was left out"
             yield (
