@@ -1,4 +1,17 @@
-"""Darwin Core Archives for tests: made as a job makes them, and read by readers that are not ours."""
+"""Darwin Core Archives for tests: made as a job makes them, and read by readers that are not ours.
+
+What the text guide asks, and what its readers ask besides, has these numbers in the names of tests:
+
+R1 one core, first. R2 each attribute of the format is written. R3 files, the id, fields. R4 a core has a field.
+R5 one extension for each row type, with one file. R6 no term is in a file twice. R7 escapes are a backslash and
+a letter. R8 meta.xml and the files agree. R9 RFC 4180: quotes where they must be, doubled; each line ended; UTF-8
+without a byte order mark. R10 a space for each control character. R11 ids are there, differ, and need no quotes.
+R12 a row of an extension has its row of the core, and says something. R13 what says nothing is an empty cell.
+R14 metadata is XML, in UTF-8, and named.
+
+D1 to D4 are decisions: definitions by name or path, files by the format asked for, a row that comes twice, no
+metadata. Cases are what the retired packager got wrong, or right by its documentation.
+"""
 
 import csv
 import datetime

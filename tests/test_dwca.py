@@ -96,6 +96,10 @@ class TestRules:
         with pytest.raises(PackageError, match="_id, associatedMedia"):
             make(folder, ["_id", "associatedMedia"], [], DWC_EXTENSION_FIELDS=MEDIA, DWC_DYNAMIC_TERM=None)
 
+    def test_r4_an_id_that_is_a_term_is_field_enough(self, folder: Path) -> None:
+        made = make(folder, ["occurrenceID"], [("a",), ("b",)], DWC_ID_FIELD="occurrenceID")
+        assert [row.data for row in read(made.path)] == [{DWC + "occurrenceID": name} for name in "ab"]
+
     def test_r5_case_19_two_extensions_of_one_name_are_two_files(self, folder: Path) -> None:
         fields = {
             "photos": {"extension": "multimedia", "fields": {"identifier": ""}},
@@ -163,6 +167,10 @@ class TestRules:
         lines = [b"%d%s%s" % (number, delimiter, cell) for number, cell in enumerate(expected)]
         assert made.read(f"occurrence.{format}") == b"\n".join([b"_id%slocality" % delimiter, *lines, b""])
         assert [row.data[DWC + "locality"] for row in read(made.path)] == cells
+
+    def test_r9_no_file_begins_with_a_byte_order_mark(self, folder: Path) -> None:
+        made = make(folder, ["\ufeffkey", "genus"], [(1, "\ufeffRosa")], DWC_ID_FIELD="\ufeffkey")
+        assert made.table("occurrence.csv") == [["key", "genus"], ["1", "\ufeffRosa"]]
 
     def test_r10_no_file_has_a_control_character_but_the_ends_of_lines(self, folder: Path) -> None:
         everything = "".join(map(chr, range(256)))

@@ -62,7 +62,8 @@ class Rows:
 
     def header(self, file: File) -> bytes:
         """The first line of ``file``."""
-        names = [self._plan.id_field, *(column.header for column in file.columns)]
+        # What begins a file would be taken for a byte order mark of its own.
+        names = [self._plan.id_field.lstrip("\ufeff"), *(column.header for column in file.columns)]
         return _joined([self._texts.line(list(map(values.clean, names)))])
 
     def take(self, records: Sequence[Sequence[Any]]) -> Iterator[Lines]:
