@@ -104,8 +104,22 @@ def test_a_damaged_value_is_counted_once_wherever_it_goes(tmp_path: Path) -> Non
 
 
 def test_what_does_not_go_into_the_archive_is_not_counted(tmp_path: Path) -> None:
-    same = {"_id": 1, "occurrenceID": "a", "locality": "MusÃ©um"}
-    assert archive(tmp_path, same, same).summary.problems == {"mojibake": 1}
+    same = {
+        "_id": "a,1",
+        "occurrenceID": "a",
+        "locality": "MusÃ©\num",
+        "Scientific Name": "Rosa",
+        "scientificName": "Rosa canina",
+        "associatedMedia": ["x", {"identifier": "y"}],
+    }
+    (tmp_path / "once").mkdir()
+    once = archive(tmp_path / "once", same, DWC_EXTENSION_FIELDS=MEDIA).summary
+    assert (
+        once.problems and once.cleaned and once.changed_ids and once.lost and once.skipped and once.defaults
+    )
+    for times in (2, 3):
+        summary = archive(tmp_path, *[same] * times, DWC_EXTENSION_FIELDS=MEDIA).summary
+        assert summary.to_dict() == {**once.to_dict(), "repeated_rows": times - 1}
 
 
 @pytest.mark.parametrize("fine", ["NÃO", "São João, Ângela", "château", "Größe", "日本", "Â", "â€"])

@@ -496,6 +496,7 @@ class Model:
         identifier = re.sub('[,"]', " ", expected(record[self.plan.id_field])).strip()
         if not identifier:
             return False
+        before = Counter(self.skipped), Counter(self.lost)
         losers: dict[str, Any] = {}
         core = [self._best(column, record, losers) for column in self.plan.core.columns]
         extensions = [self._rows_of(file, record, losers) for file in self.plan.extensions]
@@ -503,6 +504,7 @@ class Model:
             core[-1] = self._object(self.plan.dynamic, record, losers)
         files = [[core], *extensions]
         if identifier in self._rows:
+            self.skipped, self.lost = before
             return bool(self._rows[identifier] == files)
         self._rows[identifier] = files
         for file, rows in zip(self.files, files, strict=True):

@@ -3,6 +3,7 @@
 What depends on the plan alone is looked up once, before there are rows.
 """
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -72,7 +73,7 @@ class Rows:
         Raises PackageError for a row without an id, or with the id of a different row.
         """
         for start in range(0, len(records), _ROWS):
-            yield self._take(_Page(records[start : start + _ROWS], self._width, self._texts))
+            yield self._take(records[start : start + _ROWS])
 
     def finish(self) -> None:
         """There are no more records: now the summary is complete."""
@@ -87,21 +88,34 @@ class Rows:
         self._ids.close()
         self._counters.close()
 
-    def _take(self, page: "_Page") -> Lines:
+    def _take(self, records: Sequence[Sequence[Any]]) -> Lines:
+        before = copy.deepcopy(self._summary)
+        page, ids, tables, lines = self._made(records)
+        self._seen += page.rows
+        repeated = self._ids.repeated(page.values(self._id), ids, _marks(lines, tables))
+        if repeated:
+            # What was done to their values is not in the archive.
+            vars(self._summary).update(vars(before))
+            self._summary.repeated_rows += len(repeated)
+            places = set(repeated)
+            records = [record for place, record in enumerate(records) if place not in places]
+            if not records:
+                return Lines(b"", [b"" for _ in self._extensions])
+            _, ids, tables, lines = self._made(records)
+        self._count(ids, tables)
+        return Lines(_joined(lines[0]), list(map(_joined, lines[1:])))
+
+    def _made(
+        self, records: Sequence[Sequence[Any]]
+    ) -> tuple["_Page", list[str], list["_Table"], list[list[str]]]:
+        """The records as a page, their ids, and for each file its table and the lines of that."""
+        page = _Page(records, self._width, self._texts)
         ids = self._identifiers(page.values(self._id))
         core = _Table(range(page.rows), [source.take(page) for source in self._columns])
         tables = [core, *(extension.take(page) for extension in self._extensions)]
         if self._object is not None:
             core.columns.append(self._object.take(page))
-        lines = [self._lines(ids, table) for table in tables]
-        repeated = self._ids.repeated(page.values(self._id), ids, _marks(lines, tables))
-        if repeated:
-            self._summary.repeated_rows += len(repeated)
-            tables = [table.without(set(repeated)) for table in tables]
-            lines = [self._lines(ids, table) for table in tables]
-        self._count([ids[row] for row in tables[0].rows], tables)
-        self._seen += page.rows
-        return Lines(_joined(lines[0]), list(map(_joined, lines[1:])))
+        return page, ids, tables, [self._lines(ids, table) for table in tables]
 
     def _identifiers(self, column: Sequence[Any]) -> list[str]:
         if set(map(type, column)) == {int}:
@@ -139,11 +153,6 @@ class _Table:
 
     rows: Sequence[int]
     columns: list[Cells]
-
-    def without(self, records: set[int]) -> "_Table":
-        """The table without what belongs to these records."""
-        kept = [place for place, row in enumerate(self.rows) if row not in records]
-        return self.at(kept)
 
     def at(self, places: Sequence[int]) -> "_Table":
         return _Table([self.rows[place] for place in places], [column.at(places) for column in self.columns])
