@@ -48,7 +48,7 @@ def test_defaults_are_an_occurrence_core_with_dynamic_properties_and_nothing_els
     assert configuration == Configuration("_id", configuration.core, (), configuration.dynamic_term, ())
 
 
-def test_example_of_the_manual_works_without_mappings_and_formatters() -> None:
+def test_case_1_the_example_of_the_manual_works_without_mappings_and_formatters() -> None:
     [field] = of(DWC_EXTENSION_FIELDS=MEDIA).extension_fields
     assert (field.column, field.definition) == ("associatedMedia", load("multimedia"))
     assert {key.key: key.default for key in field.keys} == MEDIA["associatedMedia"]["fields"]
@@ -78,7 +78,7 @@ def test_formatters_are_named() -> None:
     }
 
 
-def test_terms_that_share_a_short_name_can_all_be_filled() -> None:
+def test_case_20_terms_that_share_a_short_name_can_all_be_filled() -> None:
     fields = {"dcterms:type": "", "type": "StillImage", "http://purl.org/dc/terms/format": ""}
     [field] = of(
         DWC_EXTENSION_FIELDS={"media": {"extension": "audiovisual", "fields": fields}}
@@ -104,6 +104,11 @@ def test_one_definition_may_serve_columns_and_lists() -> None:
     assert configuration.additional == (configuration.extension_fields[0].definition,)
 
 
+def test_one_definition_by_two_names_is_one() -> None:
+    names = ["multimedia", str(FOLDER / "multimedia.xml")]
+    assert of(DWC_ADDITIONAL_EXTENSIONS=names).additional == (load("multimedia"),)
+
+
 def test_a_configuration_can_be_given_to_another_process() -> None:
     configuration = of(DWC_EXTENSION_FIELDS=MEDIA, DWC_DYNAMIC_KEYS="verbatim")
     assert configuration.dynamic_keys == "verbatim"
@@ -113,7 +118,7 @@ def test_a_configuration_can_be_given_to_another_process() -> None:
 # What stops the start.
 
 
-def test_a_core_without_the_dynamic_term_is_refused() -> None:
+def test_case_7_a_core_without_the_dynamic_term_is_refused() -> None:
     [problem] = problems(DWC_CORE_EXTENSION="taxon")
     assert problem == (
         "settings: DWC_DYNAMIC_TERM: 'dynamicProperties' is no term of Taxon: name one that it has, or None, "
@@ -148,11 +153,6 @@ def test_a_core_without_the_dynamic_term_is_refused() -> None:
             "name the same definition in both places.",
         ),
         (
-            {"DWC_EXTENSION_FIELDS": media(fields={"type": "", "licence": ""})},
-            "DWC_EXTENSION_FIELDS['associatedMedia']: 'fields' has 'licence', which is no term of Multimedia "
-            "(is it 'license'?).",
-        ),
-        (
             {"DWC_EXTENSION_FIELDS": media(fields={"type": ""}, mappings={"mime": "format"})},
             "'mappings' has 'mime', which is no term of Multimedia.",
         ),
@@ -185,6 +185,13 @@ def test_what_no_archive_can_be_made_by_is_refused_with_a_sentence(settings: Any
     assert problem in found
     assert found.startswith("settings: DWC_")
     assert found.endswith(".")
+
+
+def test_case_39_a_name_in_fields_that_is_no_term_stops_the_start() -> None:
+    assert problems(DWC_EXTENSION_FIELDS=media(fields={"type": "", "licence": ""})) == [
+        "settings: DWC_EXTENSION_FIELDS['associatedMedia']: 'fields' has 'licence', which is no term of "
+        "Multimedia (is it 'license'?)."
+    ]
 
 
 def test_all_problems_are_said_at_once() -> None:

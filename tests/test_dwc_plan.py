@@ -123,10 +123,17 @@ def test_near_misses_are_listed_and_not_matched() -> None:
     assert filled(found.core) == {"sex": ("Sex",), "dynamicProperties": ()}
 
 
+def test_a_near_miss_of_the_core_and_of_an_extension_is_told_as_the_cores() -> None:
+    other = Definition("Other", "urn:other", (Term("EVENTID", "urn:event"),))
+    configuration = Configuration("_id", load("occurrence"), (other,), None, ())
+    found = plan([Field("_id"), Field("sex"), Field("event_id")], configuration)
+    assert found.near_misses == (("event_id", "eventID"),)
+
+
 # Files.
 
 
-def test_the_core_comes_first_whatever_the_first_column_is() -> None:
+def test_case_10_the_core_comes_first_whatever_the_first_column_is() -> None:
     found = planned("associatedMedia", "sex", "_id", DWC_EXTENSION_FIELDS={"associatedMedia": MEDIA})
     assert found.core.stem == "occurrence"
     assert filled(found.core) == {"sex": ("sex",)}
@@ -147,7 +154,9 @@ def test_columns_of_the_core_stand_in_the_resources_order_and_the_dynamic_term_l
         (["_id", "measurementType"], {"DWC_ADDITIONAL_EXTENSIONS": ["measurement_or_fact"]}),
     ],
 )
-def test_an_archive_without_a_core_is_refused_with_the_columns(columns: list[str], settings: Any) -> None:
+def test_case_12_an_archive_without_a_core_is_refused_with_the_columns(
+    columns: list[str], settings: Any
+) -> None:
     message = refusal(*columns, **settings)
     assert message.startswith(f"None of the columns ({', '.join(columns)}) is a term of Occurrence")
 
@@ -156,7 +165,7 @@ def test_the_dynamic_term_alone_is_a_core() -> None:
     assert filled(planned("_id", "colour").core) == {"dynamicProperties": ()}
 
 
-def test_a_resource_without_the_id_column_is_refused_with_its_name() -> None:
+def test_case_14_a_resource_without_the_id_column_is_refused_with_its_name() -> None:
     assert refusal("sex", "catalogNumber") == (
         "There is no column _id, whose values are the ids in a Darwin Core Archive (DWC_ID_FIELD). "
         "The columns are: sex, catalogNumber."
@@ -618,6 +627,12 @@ def test_near_misses_lost_names_and_missing_lists_are_told() -> None:
     assert "DWC_EXTENSION_FIELDS has images, which is no column here." in found.notes
 
 
+def test_a_list_whose_name_differs_in_blanks_alone_is_not_told_as_missing() -> None:
+    found = explained("_id", "sex", "photos ", DWC_EXTENSION_FIELDS={" photos": MEDIA})
+    assert found.columns[2].place == "list"
+    assert not any("DWC_EXTENSION_FIELDS" in note for note in found.notes)
+
+
 def test_what_gbif_needs_and_does_not_get_is_told() -> None:
     media = {"extension": "multimedia", "fields": {"title": ""}}
     found = explained("_id", "scientificName", "photos", DWC_EXTENSION_FIELDS={"photos": media})
@@ -633,16 +648,23 @@ def test_what_gbif_needs_and_does_not_get_is_told() -> None:
 
 
 def test_a_licence_that_is_given_by_default_is_told() -> None:
-    licence = "http://creativecommons.org/licenses/by/4.0/"
-    media = {"extension": "multimedia", "fields": {"identifier": "", "format": "", "license": licence}}
-    [note] = explained(
-        "_id", "occurrenceID", "scientificName", "basisOfRecord", "eventDate", "photos",
-        DWC_EXTENSION_FIELDS={"photos": media},
-    ).notes  # fmt: skip
-    assert note == (
-        f"Where an object in photos states no license, multimedia says {licence}: make sure that its owner "
-        "agrees, or make the default ''."
+    def notes(licence: str | None) -> tuple[str, ...]:
+        media = {"extension": "multimedia", "fields": {"identifier": "", "format": "", "license": licence}}
+        columns = ("_id", "occurrenceID", "scientificName", "basisOfRecord", "eventDate", "photos")
+        return explained(*columns, DWC_EXTENSION_FIELDS={"photos": media}).notes
+
+    assert notes("") == notes(None) == ()
+    assert notes("http://creativecommons.org/licenses/by/4.0/") == (
+        "Where an object in photos states no license, multimedia says "
+        "http://creativecommons.org/licenses/by/4.0/: make sure that its owner agrees, or make the default ''.",
     )
+
+
+def test_terms_that_gbif_has_given_up_are_told() -> None:
+    note = "occurrence has dcterms:type and dwc:individualID, given up by GBIF since 2014: name a newer definition."
+    columns = ("_id", "type", "individualID", "sex")
+    assert note in explained(*columns, DWC_CORE_EXTENSION="occurrence-2014").notes
+    assert not any("given up" in each for each in explained(*columns).notes)
 
 
 def test_two_terms_of_one_short_name_in_a_file_are_told() -> None:

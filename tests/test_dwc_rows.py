@@ -41,8 +41,8 @@ class TestDynamicProperties:
         assert dynamic(folder, ["Weight"], ["3 mg"]) == ['{"weight": "3 mg"}']
 
     def test_case_22_nulls_are_left_out_and_nothing_but_nulls_is_an_empty_cell(self, folder: Path) -> None:
-        rows = [["3 mg", None], [None, None], ["", "  "], [None, float("nan")]]
-        assert dynamic(folder, ["Weight", "Donor"], *rows) == ['{"weight": "3 mg"}', "", "", ""]
+        rows = [["3 mg", None], [None, None], ["", "  "], [None, float("nan")], [[], "{}"], [" [] ", [" "]]]
+        assert dynamic(folder, ["Weight", "Donor"], *rows) == ['{"weight": "3 mg"}', *[""] * 5]
 
     @pytest.mark.parametrize(
         ("value", "member"),
@@ -52,6 +52,7 @@ class TestDynamicProperties:
             ("1e999", '"1e999"'),
             ("true", '"true"'),
             ("[NaN]", '"[NaN]"'),
+            ("[1e9999999999999999999]", '"[1e9999999999999999999]"'),
             ('{"b": 1.10, "a": [1e3]}', '{"a": [1000], "b": 1.10}'),
             ('["x"]', '["x"]'),
             ({"b": None, "a": float("inf")}, '{"a": null, "b": null}'),
@@ -95,6 +96,14 @@ class TestDynamicProperties:
             '{"weight": "4 mg"}',
             "",
             "",
+        ]
+
+    def test_case_27_a_null_in_the_resources_own_object_is_left_out(self, folder: Path) -> None:
+        rows = [['{"a": null, "z": 1}', "3 mg"], ['{"a": null}', None], [{"z": None, "a": ""}, "4 mg"]]
+        assert dynamic(folder, ["dynamicProperties", "Weight"], *rows) == [
+            '{"weight": "3 mg", "z": 1}',
+            "",
+            '{"weight": "4 mg"}',
         ]
 
     def test_case_27_other_text_is_kept_under_the_terms_name(self, folder: Path) -> None:
@@ -144,6 +153,16 @@ class TestTwoColumnsOfOneTerm:
         assert made.column("dynamicProperties") == ['{"scientificName": "Rosa"}', "", ""]
         assert made.summary.lost == {"Scientific Name": 1}
 
+    def test_case_28_it_stands_among_the_other_keys_in_their_order(self, folder: Path) -> None:
+        made = make(folder, [*self.COLUMNS, "Weight", "Colour"], [(1, "Rosa", "Rosa canina", "3 mg", "red")])
+        assert made.column("dynamicProperties") == [
+            '{"colour": "red", "scientificName": "Rosa", "weight": "3 mg"}'
+        ]
+
+    def test_r9_what_comes_from_the_second_column_is_quoted_too(self, folder: Path) -> None:
+        made = make(folder, self.COLUMNS, [(1, 'Rosa "x"', None), (2, None, "Rosa canina")])
+        assert made.column("scientificName") == ['Rosa "x"', "Rosa canina"]
+
     def test_case_28_without_a_dynamic_term_it_is_counted_all_the_same(self, folder: Path) -> None:
         made = make(folder, self.COLUMNS, [(1, "Rosa", "Rosa canina")], DWC_DYNAMIC_TERM=None)
         assert made.rows() == [{"_id": "1", "scientificName": "Rosa canina"}]
@@ -151,7 +170,7 @@ class TestTwoColumnsOfOneTerm:
 
 
 class TestLists:
-    @pytest.mark.parametrize("value", [None, "", "[]", [], "  "])
+    @pytest.mark.parametrize("value", [None, "", "[]", [], "  ", {}, "{}", "null", '""'])
     def test_cases_2_and_4_a_record_without_media_has_no_row_of_them(self, folder: Path, value: Any) -> None:
         made = media(folder, value)
         assert made.names == ["occurrence.csv", "meta.xml"]
@@ -178,7 +197,10 @@ class TestLists:
         assert made.column("identifier", "multimedia.csv") == ["http://x/2"]
         assert made.summary.skipped == {"associatedMedia": skipped}
 
-    @pytest.mark.parametrize("value", ["http://x/1", "[{]", "7", 7, True])
+    @pytest.mark.parametrize(
+        "value",
+        ["http://x/1", "[{]", "7", 7, True, 0, "0", False, '[{"title": 1e9999999999999999999}]', '[{"title": ' + "[" * 150 + "]" * 150 + "}]"],
+    )  # fmt: skip
     def test_case_3_what_is_no_list_is_skipped_and_counted(self, folder: Path, value: Any) -> None:
         made = media(folder, value)
         assert "multimedia.csv" not in made.names
@@ -208,6 +230,16 @@ class TestLists:
         made = media(folder, [{"type": 0, "format": False}])
         (row,) = made.rows("multimedia.csv")
         assert (row["type"], row["format"]) == ("0", "false")
+
+    def test_r13_a_default_is_written_as_any_value_is(self, folder: Path) -> None:
+        fields = {"title": "", "type": None, "format": True, "creator": [1, "b"], "license": "a\nb"}
+        made = media(folder, [{"title": "a"}], fields=fields)
+        assert made.table("multimedia.csv")[1] == ["1", "a", "", "true", "1 | b", "a b"]
+        assert [*made.summary.defaults["multimedia.csv"]] == ["format", "creator", "license"]
+
+    def test_r9_a_default_is_quoted_where_it_must_be(self, folder: Path) -> None:
+        made = media(folder, [{"title": "a"}], fields={"title": "", "rightsHolder": 'The "Museum", London'})
+        assert made.column("rightsHolder", "multimedia.csv") == ['The "Museum", London']
 
     def test_case_31_a_formatter_completes_a_media_type_once(self, folder: Path) -> None:
         made = media(
@@ -276,6 +308,16 @@ class TestLists:
             ("4", "c", ""),
         ]
 
+    def test_r12_a_row_of_a_list_that_has_only_a_columns_spaces_is_no_row(self, folder: Path) -> None:
+        made = make(
+            folder,
+            ["_id", "genus", "associatedMedia", "creator"],
+            [(1, "Rosa", [{}, {"identifier": "a"}], " ")],
+            DWC_EXTENSION_FIELDS={"associatedMedia": IDENTIFIER},
+            DWC_ADDITIONAL_EXTENSIONS=["multimedia"],
+        )
+        assert made.column("identifier", "multimedia.csv") == ["a"]
+
     def test_case_35_a_plain_column_of_the_same_term_comes_before_the_default(self, folder: Path) -> None:
         fields = {
             "associatedMedia": {"extension": "multimedia", "fields": {"creator": "Nobody", "title": ""}}
@@ -285,7 +327,7 @@ class TestLists:
             ["_id", "genus", "associatedMedia", "creator"],
             [
                 (1, "Rosa", [{"title": "a"}, {"creator": "B. Painter"}], "A. Painter"),
-                (2, "Rosa", [{"title": "b"}], None),
+                (2, "Rosa", [{"title": "b"}], " "),
                 (3, "Rosa", None, "C. Painter"),
             ],
             DWC_EXTENSION_FIELDS=fields,
@@ -303,6 +345,12 @@ class TestLists:
         fields = {"title": "", "license": "", "format": "", "identifier": "", "type": ""}
         made = media(folder, [{"identifier": "a"}], fields=fields)
         assert made.table("multimedia.csv")[0] == ["_id", *fields]
+
+    def test_case_39_what_an_object_has_besides_is_ignored(self, folder: Path) -> None:
+        made = media(folder, [{"identifier": "a", "width": 640, "exif": {"iso": 100}}])
+        assert [*made.rows("multimedia.csv")[0]] == ["_id", *MEDIA["associatedMedia"]["fields"]]
+        assert b"640" not in made.read("multimedia.csv")
+        assert made.summary.skipped == {}
 
     def test_a_mapped_key_fills_the_term_that_the_settings_name(self, folder: Path) -> None:
         made = media(folder, [{"mime": "image/png"}], mappings={"format": "mime"})
@@ -411,9 +459,10 @@ class TestIds:
     @given(st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 9), st.integers(-9, 9))))
     def test_the_table_is_a_dict(self, pairs: list[tuple[int, int]]) -> None:
         table, known = Table(), dict[int, int]()
-        for key, value in ((key or 1, value) for key, value in pairs):
-            assert table.setdefault(key, value) == known.get(key)
-            known.setdefault(key, value)
+        for key, value in [*pairs, (0, 7), (0, 8)]:
+            # 0 is how it knows a free slot, so that 0 and 1 are one key.
+            assert table.setdefault(key, value) == known.get(key or 1)
+            known.setdefault(key or 1, value)
         assert len(table) == len(known)
 
     def test_the_table_grows(self) -> None:
@@ -436,7 +485,7 @@ class TestIds:
 
 def test_a_record_that_is_not_as_long_as_the_header_is_refused(folder: Path) -> None:
     for records in ([(1,)], [(1, "Rosa", "x")], [(1, "Rosa"), (2,)]):
-        with pytest.raises(ValueError, match="argument"):
+        with pytest.raises(ValueError, match="A record has not 2 values, one for each field"):
             make(folder, ["_id", "genus"], records)
 
 

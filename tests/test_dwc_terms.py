@@ -8,10 +8,10 @@ import pytest
 from lxml import etree
 
 from ckanpackager.dwc import make_definitions
-from ckanpackager.dwc.terms import FOLDER, PREFIXES, Definition, Term, load, shipped
+from ckanpackager.dwc.terms import FOLDER, PREFIXES, Definition, Term, last_part, load, outdated, shipped
 from ckanpackager.errors import SettingsError
+from tests.archives import GBIF
 
-GBIF = Path(os.environ.get("GBIF_DATA") or Path(__file__).parents[2] / "shared" / "data" / "gbif")
 needs_gbif = pytest.mark.skipif(not GBIF.is_dir(), reason=f"GBIF's own files are not in {GBIF} (GBIF_DATA)")
 
 # What comes with the service, and GBIF's own file of it.
@@ -136,6 +136,20 @@ def test_current_occurrence_has_the_terms_that_2014_lacks() -> None:
     assert moved is not None and moved.prefixed == "dc:type"
     stayed = old.find("type")
     assert stayed is not None and stayed.prefixed == "dcterms:type"
+
+
+def test_terms_that_gbif_has_given_up_are_known() -> None:
+    gone = outdated("http://rs.tdwg.org/dwc/terms/Occurrence")
+    assert sorted(last_part(iri) for iri in gone) == [
+        "individualID",
+        "language",
+        "occurrenceDetails",
+        "rights",
+        "source",
+        "type",
+    ]
+    assert all(iri.startswith("http://purl.org/dc/terms/") for iri in gone if "dwc" not in iri)
+    assert outdated("http://rs.gbif.org/terms/1.0/Multimedia") == outdated("urn:other") == frozenset()
 
 
 def test_what_gbif_requires_is_known() -> None:

@@ -169,5 +169,18 @@ def test_case_23_any_other_text_stays_a_text(text: str) -> None:
     assert values.nested(text) == text
 
 
-def test_text_that_is_nested_too_deeply_to_be_json_stays_a_text() -> None:
-    assert values.nested("[" * 9999) == "[" * 9999
+@pytest.mark.parametrize("text", ["[" * 9999, "[" * 9999 + "]" * 9999, '{"a":' * 500 + "1" + "}" * 500])
+def test_text_that_is_nested_too_deeply_to_be_written_as_json_stays_a_text(text: str) -> None:
+    assert values.nested(text) == text
+    assert json.loads(values.json_text({"note": values.nested(text)})) == {"note": text}
+
+
+def test_text_that_is_nested_as_deeply_as_any_that_means_something_is_json() -> None:
+    assert values.nested("[" * 99 + "]" * 99) == json.loads("[" * 99 + "]" * 99)
+
+
+def test_a_number_that_no_decimal_can_be_is_no_json() -> None:
+    text = "[1e9999999999999999999]"
+    assert values.nested(text) == text
+    with pytest.raises(ValueError, match="1e9999999999999999999 is too large or too small"):
+        values.parse(text)

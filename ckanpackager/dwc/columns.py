@@ -12,7 +12,6 @@ from types import NoneType
 from typing import Any, Self
 
 from ckanpackager.dwc import values
-from ckanpackager.dwc.counters import bad_text
 from ckanpackager.dwc.summary import Summary
 
 _TEXT = {str, NoneType}
@@ -54,15 +53,11 @@ class Texts:
             return self._repaired(column)
         if len(data.translate(None, values.CONTROLS)) != len(data):
             return self._repaired(column)
-        for problem, count in bad_text(column, together).items():
-            self._summary.add_problem(problem, count)
         return Cells(column, b'"' not in data and self._delimiter.encode() not in data)
 
     def ready(self, cells: Sequence[str]) -> Cells:
         """Cells that are clean already."""
         together = "".join(cells)
-        for problem, count in bad_text(cells, together).items():
-            self._summary.add_problem(problem, count)
         return Cells(cells, '"' not in together and self._delimiter not in together)
 
     def quoted(self, column: Cells) -> Sequence[str]:

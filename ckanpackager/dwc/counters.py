@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ckanpackager.dwc.ids import Repetitions
 from ckanpackager.dwc.plan import File, Plan
-from ckanpackager.dwc.summary import DWC, OCCURRENCE, Summary
+from ckanpackager.dwc.summary import Summary
+from ckanpackager.dwc.terms import MEDIA, OCCURRENCE, PREFIXES
 
 # https://rs.gbif.org/vocabulary/dwc/basis_of_record.xml and what GBIF reads besides.
 BASES_OF_RECORD = frozenset(
@@ -31,9 +32,13 @@ BASES_OF_RECORD = frozenset(
         "taxon",
     }
 )
-_MEDIA = frozenset({"http://rs.gbif.org/terms/1.0/Multimedia", "http://rs.tdwg.org/ac/terms/Multimedia"})
-# So many different unknown values are told apart.
+_DWC = PREFIXES["dwc"]
+# A definition may have two terms of one of these names.
+_MEDIA_NEED = {"media_identifier_blank": ("identifier", "accessURI"), "media_format_blank": ("format",)}
+# So many different unknown values are told apart, by so many characters, and so many of them are told.
 _MOST_VALUES = 1000
+_LONGEST_VALUE = 60
+_TOP = 5
 
 # A letter such as é is two bytes in UTF-8, and Windows-1252 has a character for nearly every byte.
 _FOLLOWING = bytes(range(0x80, 0xC0)).decode("cp1252", errors="ignore")
@@ -54,23 +59,31 @@ _DECIMAL = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASC
 
 
 class Counters:
-    """Looks at the cells of a core and its extensions and tells ``summary``. Ask for `finish` at the end."""
+    """Looks at the cells of a core and its extensions, as they go into the archive, and tells ``summary``.
+
+    Ask for `finish` at the end.
+    """
 
     def __init__(self, plan: Plan, summary: Summary, scratch: Path) -> None:
         self._summary = summary
         places = {column.term.iri: place for place, column in enumerate(plan.core.columns)}
         is_occurrence = plan.core.definition.row_type == OCCURRENCE
-        self._occurrence_id = places.get(DWC + "occurrenceID") if is_occurrence else None
-        self._basis = places.get(DWC + "basisOfRecord") if is_occurrence else None
-        self._date = places.get(DWC + "eventDate")
-        self._latitude = places.get(DWC + "decimalLatitude")
-        self._longitude = places.get(DWC + "decimalLongitude")
+        self._occurrence_id = places.get(_DWC + "occurrenceID") if is_occurrence else None
+        self._ids_are_occurrences = plan.id_term is not None and plan.id_term.iri == _DWC + "occurrenceID"
+        self._basis = places.get(_DWC + "basisOfRecord") if is_occurrence else None
+        self._date = places.get(_DWC + "eventDate")
+        self._latitude = places.get(_DWC + "decimalLatitude")
+        self._longitude = places.get(_DWC + "decimalLongitude")
+        self._unknown_bases: Counter[str] = Counter()
         self._identifiers = Repetitions(scratch)
 
-    def core(self, columns: Sequence[Sequence[str]]) -> None:
-        """These rows, given as the columns of the plan, go into the core."""
+    def core(self, ids: Sequence[str], columns: Sequence[Sequence[str]]) -> None:
+        """Rows of these ids, given as the columns of the plan, go into the core."""
+        self._count_damage(columns)
         if self._occurrence_id is not None:
             self._count_occurrence_ids(columns[self._occurrence_id])
+        elif self._ids_are_occurrences:
+            self._count_occurrence_ids(ids)
         if self._basis is not None:
             self._count_bases(columns[self._basis])
         if self._date is not None:
@@ -81,24 +94,36 @@ class Counters:
 
     def extension(self, file: File, rows: int, columns: Sequence[Sequence[str]]) -> None:
         """These rows, ``rows`` in number, go into an extension."""
-        if file.definition.row_type not in _MEDIA:
+        self._count_damage(columns)
+        if file.definition.row_type not in MEDIA:
             return
-        found = {column.term.name: cells for column, cells in zip(file.columns, columns, strict=True)}
-        links = [found[name] for name in ("identifier", "accessURI") if name in found]
-        blank = sum(not any(cells) for cells in zip(*links, strict=True)) if links else rows
-        self._summary.add_problem("media_identifier_blank", blank)
-        formats = found.get("format")
-        self._summary.add_problem("media_format_blank", rows if formats is None else formats.count(""))
+        for problem, names in _MEDIA_NEED.items():
+            found = [
+                cells
+                for column, cells in zip(file.columns, columns, strict=True)
+                if column.term.name in names
+            ]
+            blank = sum(not any(map(str.strip, cells)) for cells in zip(*found, strict=True))
+            self._summary.add_problem(problem, blank if found else rows)
 
     def finish(self) -> None:
         """There are no more rows."""
+        top = sorted(self._unknown_bases.items(), key=lambda item: (-item[1], item[0]))
+        self._summary.unknown_basis = dict(top[:_TOP])
         self._summary.add_problem("occurrenceID_duplicate", self._identifiers.count())
 
     def close(self) -> None:
         self._identifiers.close()
 
+    def _count_damage(self, columns: Sequence[Sequence[str]]) -> None:
+        for cells in columns:
+            for problem, count in bad_text(cells).items():
+                self._summary.add_problem(problem, count)
+
     def _count_occurrence_ids(self, cells: Sequence[str]) -> None:
-        self._summary.add_problem("occurrenceID_blank", _blanks(cells))
+        # GBIF's publishing toolkit takes no two that differ in capitals alone.
+        cells = [cell.strip().lower() for cell in cells]
+        self._summary.add_problem("occurrenceID_blank", cells.count(""))
         self._identifiers.add(cells)
 
     def _count_bases(self, cells: Sequence[str]) -> None:
@@ -107,13 +132,14 @@ class Counters:
                 self._summary.add_problem("basisOfRecord_blank", count)
             elif value.strip().lower() not in BASES_OF_RECORD:
                 self._summary.add_problem("basisOfRecord_unknown", count)
-                known = self._summary.unknown_basis
-                if value in known or len(known) < _MOST_VALUES:
-                    known[value] = known.get(value, 0) + count
+                beginning, known = value.strip()[:_LONGEST_VALUE], self._unknown_bases
+                if beginning in known or len(known) < _MOST_VALUES:
+                    known[beginning] += count
 
 
-def bad_text(cells: Sequence[str], together: str) -> Mapping[str, int]:
-    """How many cells are damaged, and how. ``together`` are all of them in one."""
+def bad_text(cells: Sequence[str]) -> Mapping[str, int]:
+    """How many cells are damaged, and how."""
+    together = "".join(cells)
     if together.isascii():
         return {}
     found = {}
@@ -149,10 +175,6 @@ def bad_coordinates(latitudes: Sequence[str], longitudes: Sequence[str]) -> Mapp
         if problem := _problem(*pair):
             found[problem] += 1
     return found
-
-
-def _blanks(cells: Sequence[str]) -> int:
-    return sum(not cell or cell.isspace() for cell in cells)
 
 
 def _are_fine(latitudes: Sequence[str], longitudes: Sequence[str]) -> bool:

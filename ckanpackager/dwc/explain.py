@@ -6,16 +6,13 @@ from typing import Any
 
 from ckanpackager.dwc.configuration import Configuration
 from ckanpackager.dwc.plan import Column, File, Plan, camel_case
-from ckanpackager.dwc.terms import PREFIXES
+from ckanpackager.dwc.terms import LICENCES, MEDIA, OCCURRENCE, outdated
 
-_OCCURRENCE = PREFIXES["dwc"] + "Occurrence"
-_MEDIA = (PREFIXES["gbif"] + "Multimedia", PREFIXES["ac"] + "Multimedia")
 # What GBIF asks of every occurrence, and what it shows no media without.
 _WANTED = {
-    _OCCURRENCE: ("occurrenceID", "basisOfRecord", "scientificName", "eventDate"),
-    **dict.fromkeys(_MEDIA, ("identifier", "format")),
+    OCCURRENCE: ("occurrenceID", "basisOfRecord", "scientificName", "eventDate"),
+    **dict.fromkeys(MEDIA, ("identifier", "format")),
 }
-_LICENCES = ("license", "rights", "UsageTerms", "WebStatement")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,14 +114,16 @@ def _fillings(plan: Plan) -> Iterator[Filling]:
 def _notes(columns: Sequence[str], plan: Plan, configuration: Configuration) -> Iterator[str]:
     for column, name in plan.near_misses:
         yield f"{column} is almost {name}, which is another name: rename the column if it means that."
-    for field in configuration.extension_fields:
-        if field.column in columns:
+    there = {column.strip() for column in columns}
+    for name in (field.column.strip() for field in configuration.extension_fields):
+        if name in there:
             continue
-        like = [column for column in columns if camel_case(column) == field.column]
+        like = [column for column in columns if camel_case(column) == name]
         hint = f"; {like[0]} is not that name" if like else ""
-        yield f"DWC_EXTENSION_FIELDS has {field.column}, which is no column here{hint}."
+        yield f"DWC_EXTENSION_FIELDS has {name}, which is no column here{hint}."
     for file in (plan.core, *plan.extensions):
         yield from _missing(file, plan)
+        yield from _outdated(file)
         yield from _ambiguous(file)
         yield from _licences(file)
 
@@ -141,6 +140,13 @@ def _missing(file: File, plan: Plan) -> Iterator[str]:
         yield f"{file.stem} lacks {' and '.join(wanted)}, without which GBIF may not take or show its rows."
 
 
+def _outdated(file: File) -> Iterator[str]:
+    gone = outdated(file.definition.row_type)
+    names = [column.term.prefixed for column in file.columns if column.term.iri in gone]
+    if names:
+        yield f"{file.stem} has {' and '.join(names)}, given up by GBIF since 2014: name a newer definition."
+
+
 def _ambiguous(file: File) -> Iterator[str]:
     def name(column: Column) -> str:
         return column.term.name
@@ -154,7 +160,7 @@ def _ambiguous(file: File) -> Iterator[str]:
 def _licences(file: File) -> Iterator[str]:
     for each in file.lists:
         for key in each.keys:
-            if key.term.name in _LICENCES and key.default not in (None, ""):
+            if key.term.name in LICENCES and key.default not in (None, ""):
                 yield (
                     f"Where an object in {each.column} states no {key.term.name}, {file.stem} says "
                     f"{key.default}: make sure that its owner agrees, or make the default ''."

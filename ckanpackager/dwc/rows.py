@@ -3,8 +3,9 @@
 What depends on the plan alone is looked up once, before there are rows.
 """
 
+import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ class Rows:
 
     def header(self, file: File) -> bytes:
         """The first line of ``file``."""
-        names = [self._plan.id_field, *(column.header for column in file.columns)]
+        # What begins a file would be taken for a byte order mark of its own.
+        names = [self._plan.id_field.lstrip("\ufeff"), *(column.header for column in file.columns)]
         return _joined([self._texts.line(list(map(values.clean, names)))])
 
     def take(self, records: Sequence[Sequence[Any]]) -> Iterator[Lines]:
@@ -71,7 +73,7 @@ class Rows:
         Raises PackageError for a row without an id, or with the id of a different row.
         """
         for start in range(0, len(records), _ROWS):
-            yield self._take(_Page(records[start : start + _ROWS], self._width, self._texts))
+            yield self._take(records[start : start + _ROWS])
 
     def finish(self) -> None:
         """There are no more records: now the summary is complete."""
@@ -86,21 +88,34 @@ class Rows:
         self._ids.close()
         self._counters.close()
 
-    def _take(self, page: "_Page") -> Lines:
+    def _take(self, records: Sequence[Sequence[Any]]) -> Lines:
+        before = copy.deepcopy(self._summary)
+        page, ids, tables, lines = self._made(records)
+        self._seen += page.rows
+        repeated = self._ids.repeated(page.values(self._id), ids, _marks(lines, tables))
+        if repeated:
+            # What was done to their values is not in the archive.
+            vars(self._summary).update(vars(before))
+            self._summary.repeated_rows += len(repeated)
+            places = set(repeated)
+            records = [record for place, record in enumerate(records) if place not in places]
+            if not records:
+                return Lines(b"", [b"" for _ in self._extensions])
+            _, ids, tables, lines = self._made(records)
+        self._count(ids, tables)
+        return Lines(_joined(lines[0]), list(map(_joined, lines[1:])))
+
+    def _made(
+        self, records: Sequence[Sequence[Any]]
+    ) -> tuple["_Page", list[str], list["_Table"], list[list[str]]]:
+        """The records as a page, their ids, and for each file its table and the lines of that."""
+        page = _Page(records, self._width, self._texts)
         ids = self._identifiers(page.values(self._id))
         core = _Table(range(page.rows), [source.take(page) for source in self._columns])
         tables = [core, *(extension.take(page) for extension in self._extensions)]
         if self._object is not None:
             core.columns.append(self._object.take(page))
-        lines = [self._lines(ids, table) for table in tables]
-        repeated = self._ids.repeated(page.values(self._id), ids, _marks(lines, tables))
-        if repeated:
-            self._summary.repeated_rows += len(repeated)
-            tables = [table.without(set(repeated)) for table in tables]
-            lines = [self._lines(ids, table) for table in tables]
-        self._count(tables)
-        self._seen += page.rows
-        return Lines(_joined(lines[0]), list(map(_joined, lines[1:])))
+        return page, ids, tables, [self._lines(ids, table) for table in tables]
 
     def _identifiers(self, column: Sequence[Any]) -> list[str]:
         if set(map(type, column)) == {int}:
@@ -124,10 +139,10 @@ class Rows:
         own = ids if len(rows) == len(ids) and isinstance(rows, range) else [ids[row] for row in rows]
         return self._texts.lines(own, table.columns)
 
-    def _count(self, tables: Sequence["_Table"]) -> None:
+    def _count(self, ids: Sequence[str], tables: Sequence["_Table"]) -> None:
         for name, table in zip(self._names, tables, strict=True):
             self._summary.files[name] += len(table.rows)
-        self._counters.core([column.cells for column in tables[0].columns])
+        self._counters.core(ids, [column.cells for column in tables[0].columns])
         for file, table in zip(self._plan.extensions, tables[1:], strict=True):
             self._counters.extension(file, len(table.rows), [column.cells for column in table.columns])
 
@@ -139,11 +154,6 @@ class _Table:
     rows: Sequence[int]
     columns: list[Cells]
 
-    def without(self, records: set[int]) -> "_Table":
-        """The table without what belongs to these records."""
-        kept = [place for place, row in enumerate(self.rows) if row not in records]
-        return self.at(kept)
-
     def at(self, places: Sequence[int]) -> "_Table":
         return _Table([self.rows[place] for place in places], [column.at(places) for column in self.columns])
 
@@ -152,11 +162,9 @@ class _Page:
     """Some records, column by column. ``lost`` are values that gave way to another, by column and row."""
 
     def __init__(self, records: Sequence[Sequence[Any]], width: int, texts: Texts) -> None:
+        if set(map(len, records)) != {width}:
+            raise ValueError(f"A record has not {width} values, one for each field.")
         self._columns = list(zip(*records, strict=True))
-        if len(self._columns) != width:
-            raise ValueError(
-                f"A record has {len(self._columns)} values for {width} fields: an argument is missing."
-            )
         self._cells: dict[int, Cells] = {}
         self.rows = len(records)
         self.texts = texts
@@ -208,15 +216,13 @@ class _Object:
     """The dynamic term: what has no other place, as a JSON object."""
 
     def __init__(self, dynamic: Dynamic, places: Places) -> None:
-        self._members = sorted((key, places[column], False) for column, key in dynamic.keys)
-        self._members += [(key, places[column], True) for column, key in dynamic.losers]
-        self._members.sort()
+        members = [(key, places[column], False) for column, key in dynamic.keys]
+        members += [(key, places[column], True) for column, key in dynamic.losers]
+        self._members = sorted(members)
         self._own = None if dynamic.own is None else places[dynamic.own]
         self._own_key = dynamic.term.name
 
     def take(self, page: _Page) -> Cells:
-        if not self._members and self._own is not None:
-            return page.cells(self._own)
         members = [
             _members(key, page.lost[place] if is_loser else page.values(place), page.rows)
             for key, place, is_loser in self._members
@@ -239,7 +245,7 @@ class _Object:
         if not isinstance(value, dict) or not members.keys().isdisjoint(value):
             value = {self._own_key: value}
         members |= {key: _member(key, member) for key, member in value.items()}
-        return ", ".join(members[key] for key in sorted(members))
+        return ", ".join(filter(None, (members[key] for key in sorted(members))))
 
 
 def _filled(members: Sequence[str]) -> Iterator[str]:
@@ -258,10 +264,10 @@ def _members(key: str, column: Any, rows: int) -> list[str]:
 
 
 def _member(key: str, value: Any) -> str:
-    if values.is_blank(value):
-        return ""
     if isinstance(value, str):
         value = values.nested(value)
+    if values.is_blank(value):
+        return ""
     return f"{values.json_string(key)}: {values.json_text(value)}"
 
 
@@ -286,13 +292,15 @@ class _Extension:
         if plain:
             tables.append(self._alone(page, plain, {row for table in tables for row in table.rows}))
         table = tables[0] if len(tables) == 1 else _together(tables)
-        said = list(map(any, zip(*(column.cells for column in table.columns), strict=True)))
-        return table if all(said) else table.at([place for place, says in enumerate(said) if says])
+        # What the lists left blank is empty, but what stands in a column may be spaces.
+        says = _says if plain else any
+        said = list(map(says, zip(*(column.cells for column in table.columns), strict=True)))
+        return table if all(said) else table.at([place for place, is_said in enumerate(said) if is_said])
 
     def _alone(self, page: _Page, plain: dict[int, Cells], others: set[int]) -> _Table:
         """What plain columns say of records that have no other row."""
         said = zip(*(column.cells for column in plain.values()), strict=True)
-        rows = [row for row, cells in enumerate(said) if row not in others and any(map(str.strip, cells))]
+        rows = [row for row, cells in enumerate(said) if row not in others and _says(cells)]
         nothing = Cells([""] * len(rows), True)
         return _Table(
             rows,
@@ -329,10 +337,10 @@ class _List:
         objects: list[dict[str, Any]] = []
         skipped = 0
         for row, value in enumerate(column):
-            if not value:
+            if value is None or value == "":
                 continue
             elements = _parsed(value) if isinstance(value, str) else value
-            if isinstance(elements, dict):
+            if isinstance(elements, dict) and elements:
                 elements = [elements]
             elif not isinstance(elements, list):
                 skipped += not values.is_blank(elements)
@@ -417,6 +425,10 @@ def _marks(lines: Sequence[Sequence[str]], tables: Sequence[_Table]) -> list[int
         for row, line in zip(table.rows, others, strict=True):
             marks[row] = hash((marks[row], number, line))
     return marks
+
+
+def _says(cells: Iterable[str]) -> bool:
+    return any(map(str.strip, cells))
 
 
 def _joined(lines: Sequence[str]) -> bytes:

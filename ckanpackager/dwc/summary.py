@@ -6,15 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
+from ckanpackager.dwc import values
 from ckanpackager.dwc.plan import Plan
+from ckanpackager.dwc.terms import LICENCES, OCCURRENCE, PREFIXES, last_part, outdated
 
 _MOST_NAMES = 20
-_TOP = 5
-
-DWC = "http://rs.tdwg.org/dwc/terms/"
-OCCURRENCE = DWC + "Occurrence"
-
-_LICENCES = ("license", "rights", "UsageTerms", "WebStatement")
 
 # Problems that are counted, in the order in which they are told: for one, and for more than one.
 PROBLEMS = {
@@ -24,8 +20,8 @@ PROBLEMS = {
         "RECORD_NOT_UNIQUELY_IDENTIFIED",
     ),
     "occurrenceID_duplicate": (
-        "row has the occurrenceID of another",
-        "rows have the occurrenceID of another",
+        "row has the occurrenceID of another, or one that differs in capitals alone",
+        "rows have the occurrenceID of another, or one that differs in capitals alone",
         "RECORD_NOT_UNIQUELY_IDENTIFIED",
     ),
     "basisOfRecord_blank": (
@@ -94,8 +90,9 @@ class Summary:
     ``dropped``. ``near_misses`` are pairs of a column and the term that it nearly is. ``lost`` is values by
     column that gave way to another column of the same term. ``cleaned`` values had control characters,
     ``changed_ids`` more than that. ``defaults`` is how often a default was put in, by file and column.
-    ``skipped`` is elements by list column that are no objects. ``problems`` is counts by the names in
-    ``PROBLEMS``, ``unknown_basis`` the most frequent values of that kind.
+    ``skipped`` is elements by list column that are no objects. ``missing_terms`` are those that GBIF asks
+    for, ``outdated_terms`` those that it has given up. ``problems`` is counts by the names in ``PROBLEMS``,
+    ``unknown_basis`` the beginnings of the most frequent values of that kind, most frequent first.
     """
 
     files: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -110,6 +107,7 @@ class Summary:
     defaults: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     missing_terms: list[str] = dataclasses.field(default_factory=list)
+    outdated_terms: list[str] = dataclasses.field(default_factory=list)
     problems: dict[str, int] = dataclasses.field(default_factory=dict)
     unknown_basis: dict[str, int] = dataclasses.field(default_factory=dict)
     has_eml: bool = True
@@ -126,7 +124,13 @@ class Summary:
             unmatched=[column for column, _ in plan.dynamic.keys] if plan.dynamic is not None else [],
             dropped=list(plan.dropped),
             near_misses=list(plan.near_misses),
-            missing_terms=[name for name in needed if DWC + name not in terms],
+            missing_terms=[name for name in needed if PREFIXES["dwc"] + name not in terms],
+            outdated_terms=[
+                column.term.prefixed
+                for file in (plan.core, *plan.extensions)
+                for column in file.columns
+                if column.term.iri in outdated(file.definition.row_type)
+            ],
             has_eml=has_eml,
         )
 
@@ -148,7 +152,8 @@ class Summary:
 
     def text(self) -> str:
         """All of it in a few lines of plain words. What did not happen is not mentioned."""
-        return "\n".join(self._lines())
+        # A column's name may have a line break in it.
+        return "\n".join(map(values.clean, self._lines()))
 
     def _lines(self) -> Iterator[str]:
         rows = [f"{_rows(count)} in {name}" for name, count in self.files.items()]
@@ -169,6 +174,8 @@ class Summary:
             yield f"Left out, since no term has their name: {_listed(self.dropped)}."
         for column, term in self.near_misses[:_MOST_NAMES]:
             yield f"The column {column} is nearly called {term}: rename it if that is what it holds."
+        if (more := len(self.near_misses) - _MOST_NAMES) > 0:
+            yield _said(more, "more column is", "more columns are", " nearly called as a term is")
         for column, count in self.lost.items():
             where = f"is in {self.dynamic_term}" if self.dynamic_term else "was left out"
             yield (
@@ -193,7 +200,7 @@ class Summary:
             )
         for name, columns in self.defaults.items():
             for column, count in columns.items():
-                remark = ": nobody stated that licence for them" if column in _LICENCES else ""
+                remark = ": nobody stated that licence for them" if last_part(column) in LICENCES else ""
                 yield f"The default for {column} was put into {_rows(count)} of {name}{remark}."
         for column, count in self.skipped.items():
             yield _said(
@@ -204,16 +211,14 @@ class Summary:
         for term in self.missing_terms:
             code = "RECORD_NOT_UNIQUELY_IDENTIFIED" if term == "occurrenceID" else "REQUIRED_TERM_MISSING"
             yield f"No column is {term}, which GBIF asks for ({code})."
+        if self.outdated_terms:
+            yield f"GBIF has given up these terms since 2014 (UNKNOWN_TERM): {_listed(self.outdated_terms)}."
         for name, (one, many, code) in PROBLEMS.items():
             if count := self.problems.get(name, 0):
-                values = ""
+                examples = ""
                 if name == "basisOfRecord_unknown" and self.unknown_basis:
-                    values = f", such as {_listed(self._top_basis())}"
-                yield _said(count, one, many, values + (f" ({code})" if code else ""))
-
-    def _top_basis(self) -> list[str]:
-        top = sorted(self.unknown_basis.items(), key=lambda item: (-item[1], item[0]))
-        return [f"{value!r}" for value, _ in top[:_TOP]]
+                    examples = f", such as {_listed([f'{value!r}' for value in self.unknown_basis])}"
+                yield _said(count, one, many, examples + (f" ({code})" if code else ""))
 
 
 def _said(count: int, one: str, many: str, rest: str | None = None) -> str:

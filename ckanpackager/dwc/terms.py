@@ -6,6 +6,7 @@ may stand twice in a definition, and is then told apart by a prefix.
 """
 
 import dataclasses
+import functools
 import os
 import re
 from pathlib import Path
@@ -31,6 +32,17 @@ PREFIXES = {
     "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
     "mo": "http://purl.org/ontology/mo/",
 }
+
+OCCURRENCE = PREFIXES["dwc"] + "Occurrence"
+"""The row type of an occurrence."""
+
+MEDIA = frozenset({PREFIXES["gbif"] + "Multimedia", PREFIXES["ac"] + "Multimedia"})
+"""The row types of media."""
+
+LICENCES = frozenset({"license", "rights", "UsageTerms", "WebStatement"})
+"""The short names of terms that state a licence."""
+
+_OF_2014 = "-2014"
 
 # Names of GBIF's files, without the date at their end, whose like comes with the service.
 _KNOWN_FILES = {
@@ -88,6 +100,16 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.xml"))
 
 
+@functools.cache
+def outdated(row_type: str) -> frozenset[str]:
+    """The IRIs of the terms that GBIF's definition of this row type had in 2014, and has no more."""
+    for name in shipped():
+        if name.endswith(_OF_2014) and (old := load(name)).row_type == row_type:
+            current = load(name.removesuffix(_OF_2014))
+            return frozenset(term.iri for term in old.terms) - {term.iri for term in current.terms}
+    return frozenset()
+
+
 def load(name_or_path: str) -> Definition:
     """The definition that comes with the service under this name, or that is in the file of this path.
 
@@ -111,8 +133,8 @@ def _missing(name_or_path: str) -> str:
     stem = re.sub(r"[_-]\d{4}-\d\d-\d\d\Z", "", Path(name_or_path).stem.lower())
     if known := _KNOWN_FILES.get(stem):
         advice = f"put {known!r} in its place, which comes with the service"
-        if f"{known}-2014" in shipped():
-            advice += f" ('{known}-2014' is the list that came with the retired one)"
+        if f"{known}{_OF_2014}" in shipped():
+            advice += f" ('{known}{_OF_2014}' is the list that came with the retired one)"
     return f"there is no file {name_or_path}: {advice}."
 
 
@@ -127,7 +149,7 @@ def _parse(path: Path) -> Definition:
     row_type = (root.get("rowType") or "").strip()
     if not row_type:
         raise SettingsError(f"{path} is no definition of a core or an extension: it has no rowType.")
-    name = (root.get("name") or "").strip() or _last_part(row_type)
+    name = (root.get("name") or "").strip() or last_part(row_type)
     terms: dict[str, Term] = {}
     for element in root.iter("{*}property"):
         term = _term(element, path)
@@ -146,12 +168,12 @@ def _term(element: Any, path: Path) -> Term:
             f"{path}, line {element.sourceline}: the property {name!r} has no IRI: give it a qualName."
         )
     required = element.get("required", "").strip() in ("true", "1")
-    return Term(name or _last_part(iri), iri, element.get("group", "").strip(), required)
+    return Term(name or last_part(iri), iri, element.get("group", "").strip(), required)
 
 
 def _root(path: Path) -> Any:
     # What a file of an admin's refers to is not ours to fetch, nor to unfold.
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     try:
         with path.open("rb") as file:
             root = etree.fromstring(file.read(_BIGGEST_FILE), parser)
@@ -164,5 +186,6 @@ def _root(path: Path) -> Any:
     return root
 
 
-def _last_part(iri: str) -> str:
+def last_part(iri: str) -> str:
+    """What is behind the last slash, hash or colon of an IRI or a prefixed name."""
     return re.split(r"[/#:]", iri.rstrip("/#"))[-1]

@@ -7,7 +7,7 @@ without the name of a null, without Python's own notation, and valid in UTF-8.
 import json
 import re
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -19,6 +19,8 @@ CONTROLS = bytes([*range(32), 127])
 _SPACES = dict.fromkeys(CONTROLS, " ")
 _DELETE = "\x7f"
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+# JSON in a text that is nested deeper is not unpacked: Python could not write it again.
+_DEEPEST = 100
 
 BETWEEN = " | "
 """What stands between the members of a list, as the terms' own definitions recommend."""
@@ -43,11 +45,10 @@ def whole(text: str) -> str:
 
 def is_blank(value: Any) -> bool:
     """Does ``value`` say nothing? (Zero and false do.)"""
-    if isinstance(value, str):
-        return not value or value.isspace()
     if isinstance(value, int):
-        return False
-    return not text(value)
+        return False  # as its digits, which take longer, would say
+    said = text(value)
+    return not said or said.isspace()
 
 
 def text(value: Any) -> str:
@@ -94,8 +95,8 @@ def nested(text: str) -> Any:
     if text.lstrip()[:1] not in ("{", "["):
         return text
     try:
-        return _STRICT.decode(text)
-    except (ValueError, RecursionError):
+        return _decoded(text, _STRICT)
+    except ValueError:
         return text
 
 
@@ -104,10 +105,38 @@ def parse(text: str) -> Any:
 
     Raises ValueError where it is none.
     """
+    return _decoded(text, _LENIENT)
+
+
+def _decoded(text: str, decoder: json.JSONDecoder) -> Any:
     try:
-        return _LENIENT.decode(text)
+        value = decoder.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    if _is_deep(value):
+        raise ValueError("nested too deeply")
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            member
+            for outer in level
+            if isinstance(outer, list | dict)
+            for member in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _exact(number: str) -> Decimal:
+    try:
+        return Decimal(number)
+    except InvalidOperation as error:  # its exponent has more than eighteen digits
+        raise ValueError(f"{number} is too large or too small") from error
 
 
 def _refuse(constant: str) -> None:
@@ -118,8 +147,8 @@ def _forget(constant: str) -> None:
     return None
 
 
-_STRICT = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse)
-_LENIENT = json.JSONDecoder(parse_float=Decimal, parse_constant=_forget)
+_STRICT = json.JSONDecoder(parse_float=_exact, parse_constant=_refuse)
+_LENIENT = json.JSONDecoder(parse_float=_exact, parse_constant=_forget)
 
 
 def _json(value: Any) -> str:
