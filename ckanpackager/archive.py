@@ -488,13 +488,10 @@ class _Header:
 
 def _cut(path: Path, length: int) -> BinaryIO:
     """The file, cut to that length, to be written on."""
-    try:
-        file = open(path, "r+b", buffering=_BLOCK)  # noqa: SIM115 - closed by the archive
-    except FileNotFoundError as error:
-        raise CheckpointError("The part that it speaks of is gone.") from error
+    file = open(path, "r+b", buffering=_BLOCK)  # noqa: SIM115 - closed by the archive
     if file.seek(0, os.SEEK_END) < length:
         file.close()
-        raise CheckpointError("The part is shorter than it says.")
+        raise CheckpointError("The part is shorter than the checkpoint says.")
     file.truncate(length)
     file.seek(length)
     return file

@@ -108,14 +108,14 @@ class Store:
                 draft.scratch.mkdir(mode=0o700)
                 yield draft
             finally:
-                if not (draft.path.exists() and draft.checkpoint.exists()):
+                if not _can_go_on(folder):
                     shutil.rmtree(folder, ignore_errors=True)
                 shutil.rmtree(draft.scratch, ignore_errors=True)
 
     def _taken_over(self, job_id: str, folder: Path) -> IO[bytes] | None:
         """The lock of an earlier draft of the job, which now is ``folder``; None where there is none."""
         for path in self._drafts.glob(f"{job_id}-*"):
-            if (path / _CHECKPOINT).exists() and (lock := _locked(path)) is not None:
+            if _can_go_on(path) and (lock := _locked(path)) is not None:
                 with contextlib.suppress(FileNotFoundError):
                     path.rename(folder)
                     return lock
@@ -127,7 +127,7 @@ class Store:
         can be gone on with."""
         shutil.rmtree(self.scratch / token, ignore_errors=True)
         for path in self._drafts.glob(f"*-{token}"):
-            if not (path / _CHECKPOINT).exists():
+            if not _can_go_on(path):
                 shutil.rmtree(path, ignore_errors=True)
         (self.folder / zip_file_name).unlink(missing_ok=True)
 
@@ -146,7 +146,7 @@ class Store:
                 path.unlink()
                 continue
             lock = _locked(path) if path.name.partition("-")[0] in job_ids else None
-            if lock is None or not (path / _CHECKPOINT).exists():
+            if lock is None or not _can_go_on(path):
                 shutil.rmtree(path, ignore_errors=True)
             if lock is not None:
                 lock.close()
@@ -160,7 +160,7 @@ class Store:
         are no more. Returns how many are."""
         freed = 0
         for _, part, path in sorted(self._parts()):
-            if freed < size and (path / _CHECKPOINT).exists() and (lock := _locked(path)) is not None:
+            if freed < size and _can_go_on(path) and (lock := _locked(path)) is not None:
                 with lock:
                     shutil.rmtree(path, ignore_errors=True)
                 freed += part
@@ -249,6 +249,11 @@ class Draft:
             named.unlink()  # nobody will hear of it
             raise
         return Package(zip_file_name, file_name, size, sha256, rows, report)
+
+
+def _can_go_on(draft: Path) -> bool:
+    """Is there a part, and a checkpoint that speaks of it? Of what has been published only that is left."""
+    return (draft / _PART).exists() and (draft / _CHECKPOINT).exists()
 
 
 def _made(folder: Path) -> IO[bytes]:

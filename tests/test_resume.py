@@ -343,8 +343,7 @@ def change_the_last_row(attempts: Attempts) -> None:
 
 
 DISTRUST: list[tuple[str, Callable[[Attempts], Any]]] = [
-    ("The part is shorter than it says.", cut_the_part),
-    ("The part that it speaks of is gone.", lambda attempts: (attempts.draft / "draft.zip").unlink()),
+    ("The part is shorter than the checkpoint says.", cut_the_part),
     ("The checkpoint is damaged.", damage_the_checkpoint),
     ("CKAN has other columns now.", add_a_column),
     ("CKAN has other columns now.", change_a_type),
@@ -366,6 +365,15 @@ def test_what_cannot_be_trusted_is_begun_anew_and_the_log_says_why(
     made = attempts.live(attempts.job())
     assert f"{PENGUINS} {reason} It is read again." in caplog.text
     assert attempts.content(made) == attempts.content(attempts.live(attempts.job(), "unbroken"))
+
+
+@pytest.mark.parametrize("name", ["draft.zip", "checkpoint"])
+def test_what_is_only_half_there_is_begun_anew(attempts: Attempts, ckan: FakeCkan, name: str) -> None:
+    attempts.die(attempts.job())
+    (attempts.draft / name).unlink()
+    made = package(attempts.job(), attempts.store, "j", "last", attempts.settings, Silence())
+    assert attempts.ids(made) == EVERY_ROW
+    assert min(ckan.asked_after) == 0
 
 
 def test_what_another_version_left_is_not_gone_on_with(

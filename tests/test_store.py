@@ -172,6 +172,19 @@ def test_drafts_that_wait_make_room_when_they_must_the_oldest_first(store: Store
     assert store.drafted() == 5
 
 
+def test_what_is_left_beside_a_published_package_goes_with_its_attempt(store: Store, tmp_path: Path) -> None:
+    process = os.fork()
+    if process == 0:
+        with store.draft("j", "t") as draft:
+            draft.path.write_bytes(b"whole")
+            draft.checkpoint.write_bytes(b"half")
+            draft.publish("r-t.zip", "r.zip", 3)
+            os._exit(0)
+    os.waitpid(process, 0)
+    store.discard("t", "r-t.zip")
+    assert everything(tmp_path) == set()
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "waiting", "kept"), [(False, {"j"}, False), (True, set(), False), (True, {"j"}, True)]
 )
