@@ -160,7 +160,7 @@ class Store:
         are no more. Returns how many are."""
         freed = 0
         for _, part, path in sorted(self._parts()):
-            if freed < size and _can_go_on(path) and (lock := _locked(path)) is not None:
+            if freed < size and (lock := _locked(path)) is not None:
                 with lock:
                     shutil.rmtree(path, ignore_errors=True)
                 freed += part
