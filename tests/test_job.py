@@ -223,3 +223,13 @@ def test_whatever_is_posted_is_a_job_or_a_refusal(task: str, parameters: dict[st
 
 def test_a_key_is_not_shown() -> None:
     assert "very-private" not in repr(datastore(key="very-private"))
+
+
+@pytest.mark.parametrize("text", ["Größe 日本", "\N{PENGUIN}", "e\u0301", "'\"\\%"])
+def test_case_9_a_request_may_hold_any_letters(text: str) -> None:
+    form = {**DATASTORE, "q": text, "filters": json.dumps({text: text}), "eml": f"<a><![CDATA[{text}]]></a>"}
+    job = Job.from_form("package_dwc_archive", Form(form))
+    assert job.eml is not None
+    assert text in job.eml
+    assert Job.from_dict(json.loads(json.dumps(job.to_dict()))) == job
+    assert job.cache_key != Job.from_form("package_dwc_archive", Form({**form, "q": text + "x"})).cache_key

@@ -252,8 +252,11 @@ def test_rows_that_come_between_the_count_and_the_first_page_push_no_others_out(
     more = [None] * len(resource.columns[1:] if resource.columns[0].id == "_id" else resource.columns)
     ckan.meanwhile(lambda: resource.insert(*[more] * 30), when=nth_page(1))
     asked = job(ckan, sort="Island desc")
-    with pytest.raises(IncompleteError, match="344 of 374 came"):
-        read(Datastore(asked, client, 1000))
+    if ckan.version == "2.12.0":
+        assert sorted(ids(Datastore(asked, client, 1000))) == list(range(1, 345))
+    else:
+        with pytest.raises(IncompleteError, match="344 of 374 came"):
+            read(Datastore(asked, client, 1000))
     assert len(read(Datastore(asked, client, 1000))) == 374
     some = Datastore(job(ckan, sort="Island desc", limit=40), client, 1000)
     assert len(read(some)) == 40
@@ -266,10 +269,43 @@ def test_distinct_rows_are_not_pushed_out_either(ckan: FakeCkan, client: Client)
     more = [None] * len(resource.columns[1:] if resource.columns[0].id == "_id" else resource.columns)
     source = Datastore(asked, client, 1000)
     ckan.meanwhile(lambda: resource.insert(more), when=nth_page(1))
-    with pytest.raises(IncompleteError):
-        read(source)
+    if ckan.version == "2.12.0":
+        assert len(read(source)) == total
+    else:
+        with pytest.raises(IncompleteError):
+            read(source)
     again = Datastore(asked, client, 1000)
     assert (len(read(again)), again.total) == (total + 1, total + 1)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"sort": "Island desc"},
+        {"sort": "Species, _id desc"},
+        {"filters": {"Island": "Biscoe"}, "sort": "Sex"},
+        {"filters": {"_id": {"gt": 7}}, "q": "Adelie", "sort": "Comments"},
+        {"distinct": True, "fields": "Individual ID"},
+        {"distinct": True, "fields": "Individual ID", "q": "Adelie"},
+        {"sort": "Island", "offset": 20, "limit": 400},
+    ],
+    ids=str,
+)
+def test_a_table_that_never_stops_growing_can_be_read_in_any_order(
+    client: Client, parameters: dict[str, Any]
+) -> None:
+    """From the newest CKANs: what comes after the beginning is left out."""
+    with FakeCkan() as ckan:
+        asked = job(ckan, **parameters)
+        expected = read(Datastore(asked, client, 1000))
+        resource = ckan.resources[PENGUINS]
+        names = [column.id for column in resource.columns]
+        rows = [[resource.table.value(position, name) for name in names] for position in (0, 200)]
+        for row in rows:
+            row[names.index("Individual ID")] = "N0"
+        ckan.meanwhile(lambda: resource.insert(*rows), when=a_page, times=None)
+        assert read(Datastore(asked, client, 30)) == expected
+        assert len(resource.table) >= 344 + 3 * len(rows)
 
 
 def test_rows_that_come_meanwhile_belong_to_the_next_package(ckan: FakeCkan, client: Client) -> None:

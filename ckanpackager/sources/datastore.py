@@ -26,6 +26,7 @@ from ckanpackager.sources.paging import (
     Plan,
     TokenPaging,
     kind_of,
+    within,
 )
 
 _BY_ID = (["_id"], ['"_id"'], ["_id asc"])
@@ -60,11 +61,11 @@ class Datastore:
         self._has_answered = True
         self._kind = kind_of(result)
         self.fields: tuple[Field, ...] = self._own_fields(result)
+        self._name_columns()
         self._matching = self._count(result)
         rest = max(self._matching - job.offset, 0)
         self.total: int = rest if job.limit is None else min(rest, job.limit)
         self._paging: Paging | None = None
-        self._name_columns()
 
     def go_on(self, after: Position, records_format: str) -> None:
         """Have :meth:`pages` yield only what comes after that position of a reading of the same request.
@@ -117,9 +118,9 @@ class Datastore:
         """Raise IncompleteError unless all the rows that CKAN counted have been read.
 
         Where pages are ranges of ids, rows that others deleted or changed meanwhile are allowed for: then
-        what came must lie between what CKAN counted before and after. Where new rows are not always
-        the last ones, some that came before the first page was read would push others out: there the count
-        must still be the same.
+        what came must lie between what CKAN counted before and after. In any other order a row that came or
+        went before the first page was read would have moved others past the end: there the count must still
+        be the same.
         """
         if self.rows_read == self.total:
             self._prove_end()
@@ -141,7 +142,7 @@ class Datastore:
             return
         if paging.stop < self._matching:  # as the visitor limited it
             return
-        now = self._count(self._ask({"limit": 0}))
+        now = total_of(self._ask({"limit": 0}))
         if now != paging.stop:
             came, there = paging.stop - paging.start, max(now - paging.start, 0)
             raise IncompleteError(
@@ -289,16 +290,19 @@ class Datastore:
         return fields
 
     def _count(self, result: Result) -> int:
-        """How many rows match.
+        """How many rows match, of those that are there by now, if CKAN can be told to leave newer ones out.
 
-        CKAN 2.12 remembers how many rows there are in a whole table, and that may be out of date. By ranges
-        of ids all rows are found in any case; an offset relies on it, so there they are counted for it.
+        By ranges of ids they are left out in any case. To an offset, each row that comes meanwhile would push
+        others out; and it relies on the count, which CKAN 2.12 may remember from earlier for a whole table,
+        but makes anew for a part.
         """
-        job = self._job
-        is_whole = job.filters is None and job.q is None and not job.distinct
-        if self._kind.has_ranges and is_whole and self._clauses:
-            result = self._ask({"limit": 0, "filters": {"_id": {"gte": 0}}})
-        return total_of(result)
+        if not self._kind.has_ranges or self._goes_by_id:
+            return total_of(result)
+        newest = self._ask({"fields": ["_id"], "sort": ["_id desc"], "limit": 1})["records"]
+        if not newest:
+            return 0
+        self._query["filters"] = within(self._job.filters, {"lte": newest[0]["_id"]})
+        return total_of(self._ask({"limit": 0, **self._first_order()}))
 
     def _refuse_strange_order(self) -> None:
         job = self._job
@@ -322,7 +326,7 @@ class Datastore:
 
     @property
     def _goes_by_id(self) -> bool:
-        return self._kind.has_ranges and self._order in _BY_ID
+        return self._kind.has_ranges and self._order in _BY_ID and "distinct" not in self._query
 
     @property
     def _has_id(self) -> bool:

@@ -128,7 +128,7 @@ class IdPaging:
     page_bytes = 9_000_000
 
     def __init__(self, filters: Any, first: int, last: int, rows: int, reached: int | None = None) -> None:
-        self._own_filters = [filters] if filters else []
+        self._own_filters = filters
         self.first = first
         self.last = last
         self.reached = first - 1 if reached is None else reached
@@ -165,12 +165,17 @@ class IdPaging:
         return Accepted(page, rest=self._range(reached, stop, plan.limit) if reached < stop else None)
 
     def _within(self, start: int, stop: int) -> Any:
-        return {"$and": [*self._own_filters, {"_id": {"gt": start, "lte": stop}}]}
+        return within(self._own_filters, {"gt": start, "lte": stop})
 
     def _range(self, start: int, stop: int, rows: int) -> Plan:
         limit = min(rows, self._most)
         parameters = {"filters": self._within(start, stop), "limit": limit, "include_next_page": True}
         return Plan(parameters, limit, bounds=(start, stop))
+
+
+def within(filters: Any, ids: Mapping[str, int]) -> Any:
+    """``filters`` and, besides, a range of ``_id`` (CKAN 2.12 and newer)."""
+    return {"$and": [*([filters] if filters else []), {"_id": dict(ids)}]}
 
 
 class TokenPaging:

@@ -288,6 +288,38 @@ def test_rows_that_were_there_throughout_come_once_whatever_changes(
     assert before & after <= set(came) <= before | after
 
 
+GROWING = [
+    Query("sorted", {"sort": "name desc", "fields": ["_id", "name"]}, order="name DESC, _id", needs=RANGES),
+    Query(
+        "some, sorted",
+        {"sort": "name", "fields": ["_id"], "filters": {"half": 1}},
+        "half = 1",
+        "name, _id",
+        RANGES,
+    ),
+    Query("distinct", {"fields": ["name"], "distinct": True, "sort": "name"}, order="name", needs=RANGES),
+    Query("in the order of ids", {"fields": ["name"]}, needs=RANGES),
+]
+
+
+@pytest.mark.parametrize("query", GROWING, ids=str)
+def test_a_table_that_never_stops_growing_comes_as_it_was(
+    counter: Counter, ckan: RealCkan, changing: str, query: Query
+) -> None:
+    if not query.is_answered_by(ckan):
+        pytest.skip(f"CKAN {ckan.version} has no ranges")
+    expected, visitor = query.expected(ckan, changing), counter.new_visitor()
+    grow = f"INSERT INTO \"{changing}\" (name, half) SELECT 'row ' || g, 1 FROM generate_series(1, 2000, 7) g"
+    with Relay(ckan.url) as relay:
+        relay.before_each_page = lambda: ckan.psql(grow)
+        job = counter.finished(
+            counter.post(visitor, resource_id=changing, api_url=relay.api_url, **query.parameters)
+        )
+    assert job["state"] == "done", job["error"]
+    assert counter.collect(visitor).body == expected
+    assert ckan.psql(f'SELECT count(*) FROM "{changing}"') != [(9000,)]
+
+
 def test_a_package_that_cannot_be_whole_is_not_announced(
     counter: Counter, ckan: RealCkan, changing: str
 ) -> None:
