@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckanpackager import archive
-from ckanpackager.archive import Archive, CommandArchive, Mark, ZipArchive, open_archive
+from ckanpackager.archive import Archive, CommandArchive, Mark, ZipArchive, open_archive, records
+from ckanpackager.archive.records import Header, end_of_archive
 from ckanpackager.errors import CheckpointError, PackageError
 
 NOW = datetime.datetime(2024, 5, 6, 7, 8, 10, tzinfo=datetime.UTC)
@@ -243,7 +243,7 @@ def test_a_small_archive_needs_no_zip64(tmp_path: Path) -> None:
 def test_zip64_is_understood_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unpacker: str, compress: bool
 ) -> None:
-    monkeypatch.setattr(archive, "_MOST_32", 100_000)
+    monkeypatch.setattr(records, "_MOST_32", 100_000)
     members = {"small.csv": ROWS[:500], "large.csv": ROWS, "beyond.csv": ROWS[:500]}
     path = pack(tmp_path / "package.zip", members, compress=compress)
     if unpacker == "zipfile":
@@ -254,7 +254,7 @@ def test_zip64_is_understood_everywhere(
 
 
 def test_zip64_is_used_for_what_needs_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "_MOST_32", 100_000)
+    monkeypatch.setattr(records, "_MOST_32", 100_000)
     path = pack(tmp_path / "package.zip", {"small": ROWS[:500], "large": ROWS, "beyond": ROWS[:500]})
     with zipfile.ZipFile(path) as zip_file:
         small, large, beyond = zip_file.infolist()
@@ -276,7 +276,7 @@ def test_zip64_is_used_for_what_needs_it_alone(tmp_path: Path, monkeypatch: pyte
 def test_the_end_turns_to_zip64_where_a_number_no_longer_fits(
     count: int, start: int, length: int, large: bool
 ) -> None:
-    assert archive._end(count, start, length).startswith(b"PK\6\6" if large else b"PK\5\6")
+    assert end_of_archive(count, start, length).startswith(b"PK\6\6" if large else b"PK\5\6")
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_the_end_turns_to_zip64_where_a_number_no_longer_fits(
 def test_a_member_turns_to_zip64_where_a_number_no_longer_fits(
     size: int, packed: int, offset: int, in_header: bool, in_directory: int
 ) -> None:
-    header = archive._Header(b"name", 8, (0, 0), offset, 0, size, packed)
+    header = Header(b"name", 8, (0, 0), offset, 0, size, packed)
     identifier, length, *numbers = struct.unpack("<2H2Q", header.local()[-20:])
     assert (identifier == 1) is in_header
     assert length == 16 and (not in_header or numbers == [size, packed])
@@ -304,7 +304,7 @@ def test_a_member_turns_to_zip64_where_a_number_no_longer_fits(
 def test_more_members_than_a_plain_zip_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unpacker: str
 ) -> None:
-    monkeypatch.setattr(archive, "_MOST_16", 3)
+    monkeypatch.setattr(records, "_MOST_16", 3)
     path = pack(tmp_path / "package.zip", MEMBERS)
     if unpacker == "zipfile":
         assert unpack(path) == MEMBERS
