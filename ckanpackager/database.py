@@ -1,4 +1,4 @@
-"""Opening the one database, by its URL.
+"""The one database: opening it by its URL, the thread that uses it, transactions.
 
 Only the service process opens it, and there only one thread. What has been
 committed is on the disk: an answer that depends on it may be given.
@@ -8,7 +8,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import peewee
@@ -28,6 +28,7 @@ UNUSABLE = (peewee.OperationalError, peewee.InterfaceError)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T", bound="HasDatabase")
 
 _SQLITE_PRAGMAS = {
     "journal_mode": "wal",
@@ -71,6 +72,39 @@ class DatabaseThread:
     def _disconnect(self) -> None:
         if self._database is not None:
             self._database.close()
+
+
+class HasDatabase(Protocol):
+    """Whose methods can be transactions."""
+
+    database: peewee.Database
+
+
+def transaction(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:
+    """Run the method in a transaction of its own, or within the one under way.
+
+    SQLite waits while another program holds the database (busy_timeout), but not within a transaction that
+    has read before it writes: so it is told at the beginning that this one will write.
+    """
+
+    @functools.wraps(method)
+    def run(self: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        is_sqlite = isinstance(self.database, peewee.SqliteDatabase)
+        with self.database.atomic("IMMEDIATE") if is_sqlite else self.database.atomic():
+            return method(self, *args, **kwargs)
+
+    return run
+
+
+def question(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:
+    """Run the method, which writes nothing, in a transaction that waits for nobody."""
+
+    @functools.wraps(method)
+    def run(self: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.database.atomic():
+            return method(self, *args, **kwargs)
+
+    return run
 
 
 class Schema(peewee.Model):

@@ -10,8 +10,9 @@ import logging
 
 import peewee
 
+from ckanpackager.database import transaction
 from ckanpackager.jobs.models import JobRow, MailRow, MailState
-from ckanpackager.jobs.table import JobTable, transaction
+from ckanpackager.jobs.table import JobTable
 from ckanpackager.jobs.views import download_url, job_of, status_url
 from ckanpackager.notify import Notice
 from ckanpackager.settings import Settings

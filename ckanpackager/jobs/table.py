@@ -7,17 +7,17 @@ on it.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import peewee
 
+from ckanpackager.database import question, transaction
 from ckanpackager.errors import ConflictError, GoneError, NotFoundError, PackagerError, UnavailableError
 from ckanpackager.job import Job
 from ckanpackager.jobs import views
@@ -43,10 +43,6 @@ _PAUSES_AFTER_DEATH = (0.0, 5.0, 30.0)
 _SHORTEST_WAIT, _LONGEST_WAIT = 10.0, 600.0
 _QUEUE_IS_FULL = "The service has more requests than it can take. Please try again later."
 
-P = ParamSpec("P")
-R = TypeVar("R")
-T = TypeVar("T", bound="HasDatabase")
-
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -69,39 +65,6 @@ class Claim:
     def zip_file_name(self) -> str:
         """The name that the package will have in the store, if it is made under this lease."""
         return zip_file_name(self.job, self.lease)
-
-
-class HasDatabase(Protocol):
-    """Whose methods can be transactions."""
-
-    database: peewee.Database
-
-
-def transaction(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:
-    """Run the method in a transaction of its own, or within the one under way.
-
-    SQLite waits while another program holds the database (busy_timeout), but not within a transaction that
-    has read before it writes: so it is told at the beginning that this one will write.
-    """
-
-    @functools.wraps(method)
-    def run(self: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        is_sqlite = isinstance(self.database, peewee.SqliteDatabase)
-        with self.database.atomic("IMMEDIATE") if is_sqlite else self.database.atomic():
-            return method(self, *args, **kwargs)
-
-    return run
-
-
-def question(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:
-    """Run the method, which writes nothing, in a transaction that waits for nobody."""
-
-    @functools.wraps(method)
-    def run(self: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self.database.atomic():
-            return method(self, *args, **kwargs)
-
-    return run
 
 
 class JobTable:
