@@ -14,7 +14,7 @@ demo: $(READY)            ## the whole service at work; API_URL=... RESOURCE=...
 test: $(READY)            ## the tests; TESTS=tests/test_job.py for some of them
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
-test-ckan: $(READY)       ## the service against a real CKAN of our own; CKAN_VERSION=2.11.6 for another one
+test-ckan: $(READY)       ## the service against a real CKAN of our own; CKAN_VERSION=2.11.6 for another one, 2.9.11 with CKAN_PYTHON=python3.8
 	$(BIN)/python -m pytest $(or $(TESTS),tests/ckan)
 
 test-chaos: $(READY)      ## a thousand jobs under three hundred kills and other troubles; CHAOS_JOBS=100 CHAOS_SEED=7

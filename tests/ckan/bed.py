@@ -84,6 +84,8 @@ class Website(Server):
     def __init__(self, installation: Installation, folder: Path, ini: Path, port: int) -> None:
         super().__init__(folder / "ckan.log")
         self._gunicorn = installation.program("gunicorn")
+        # Gunicorn of Python 3.8 has no control socket, and no such option.
+        self._options = [] if installation.is_old else ["--no-control-socket"]
         self._folder = folder
         self._ini = ini
         self._port = port
@@ -91,7 +93,7 @@ class Website(Server):
 
     def start(self) -> None:
         options = ["--workers", str(WORKERS), "--bind", f"127.0.0.1:{self._port}", "--timeout", "120"]
-        options += ["--graceful-timeout", "2", "--no-control-socket"]
+        options += ["--graceful-timeout", "2", *self._options]
         self.run(
             [self._gunicorn, *options, "wsgi:application"],
             cwd=self._folder,
@@ -140,7 +142,7 @@ class Surroundings:
 
     def configure(self, changes: Mapping[str, Any]) -> None:
         """Write the settings file."""
-        settings = {**self._usual_settings(), **self._settings, **changes}
+        settings = {**self._usual_settings(), **self._older_settings(), **self._settings, **changes}
         lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
         self.ini.write_text(INI.replace("{settings}", lines))
 
@@ -163,6 +165,19 @@ class Surroundings:
             "ckanpackager.secret": SECRET,
         }
 
+    def _older_settings(self) -> dict[str, Any]:
+        """What CKAN 2.9 does not start without."""
+        if not self._installation.is_old:
+            return {}
+        [who] = self._installation.folder.glob("venv/lib/*/site-packages/ckan/config/who.ini")
+        return {
+            "who.config_file": who,
+            "cache_dir": self.folder / "cache",
+            "beaker.session.key": "ckan",
+            "beaker.session.secret": "not a secret",
+            "app_instance_uuid": "not a secret",
+        }
+
 
 @contextlib.contextmanager
 def new_folder() -> Iterator[Path]:
@@ -180,7 +195,7 @@ def new_folder() -> Iterator[Path]:
 
 def prepare(installation: Installation) -> None:
     """Install what is not installed yet, and keep the databases of a new CKAN."""
-    check_machine()
+    check_machine(installation.version)
     with installation.locked():
         if installation.is_complete():
             return

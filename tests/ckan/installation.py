@@ -16,10 +16,10 @@ import glob
 import json
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,8 +87,27 @@ def redis_program() -> str:
     return program
 
 
-def check_machine() -> None:
-    """Raise UnavailableError where no CKAN can run."""
+def interpreter(version: str) -> str:
+    """The Python that this CKAN runs on: ours, or for one before 2.10 the 3.8 that CKAN_PYTHON names."""
+    if version_numbers(version) >= (2, 10):
+        return sys.executable
+    named = os.environ.get("CKAN_PYTHON") or "python3.8"
+    program = shutil.which(named)
+    asked = "import sys; print(sys.version_info[:2] == (3, 8))"
+    if (
+        program is None
+        or "True"
+        not in subprocess.run([program, "-c", asked], capture_output=True, text=True, check=False).stdout
+    ):
+        raise UnavailableError(
+            f"CKAN {version} needs Python 3.8, and {named} is none: name one in CKAN_PYTHON"
+        )
+    return program
+
+
+def check_machine(version: str | None = None) -> None:
+    """Raise UnavailableError where no CKAN, or not this one, can run."""
+    interpreter(version or requested_version())
     postgresql_programs()
     postgresql_user()
     redis_program()
@@ -107,10 +126,16 @@ class Installation:
         self.databases = self.folder / "databases.tar"
         self._environment = self.folder / "venv"
         self._recipe = self.folder / "recipe"
+        self._python = interpreter(version)
 
     @property
     def token(self) -> str:
         return (self.folder / "token").read_text().strip()
+
+    @property
+    def is_old(self) -> bool:
+        """Is it a CKAN from before 2.10?"""
+        return version_numbers(self.version) < (2, 10)
 
     def program(self, name: str) -> Path:
         return self._environment / "bin" / name
@@ -134,7 +159,7 @@ class Installation:
             "ckan": self.version,
             "extension": EXTENSION,
             "mendings": MENDINGS,
-            "python": sys.version,
+            "python": self._python,
             "postgresql": str(postgresql_programs()),
             "layout": LAYOUT,
         }
@@ -145,8 +170,10 @@ class Installation:
         self._recipe.unlink(missing_ok=True)
         if self._environment.exists():
             shutil.rmtree(self._environment)
-        venv.create(self._environment, with_pip=True)
-        self._pip(f"ckan=={self.version}", "gunicorn>=26", "setuptools<81")
+        run([self._python, "-m", "venv", self._environment], self.folder / "pip.log")
+        # CKAN 2.9 is built with what comes with Python 3.8, but for wheel.
+        self._pip(*([] if self.is_old else ["setuptools<81"]), "wheel")
+        self._pip(f"ckan=={self.version}", "gunicorn")
         self._pip(*self._requirements(), EXTENSION)
         if version_numbers(self.version) >= (2, 12):
             self._mend()
@@ -159,9 +186,13 @@ class Installation:
         """What ``ckan[requirements]`` names, with a psycopg2 that needs no compiler."""
         [metadata] = self._environment.glob(f"lib/*/site-packages/ckan-{self.version}.dist-info/METADATA")
         lines = metadata.read_text().split("\n\n")[0].splitlines()
-        wanted = [line for line in lines if line.startswith("Requires-Dist:") and '"requirements"' in line]
+        wanted = [line for line in lines if re.match("Requires-Dist:.*(['\"])requirements\\1", line)]
         found = [line.removeprefix("Requires-Dist:").split(";")[0].strip() for line in wanted]
-        return [requirement.replace("psycopg2==", "psycopg2-binary==") for requirement in found]
+        # The other was written for a setuptools that is no more.
+        spared = {"psycopg2==": "psycopg2-binary==", "zope.interface==4.3.2": "zope.interface<6"}
+        for old, new in spared.items():
+            found = [requirement.replace(" ", "").replace(old, new) for requirement in found]
+        return found
 
     def _mend(self) -> None:
         [package] = self._environment.glob("lib/*/site-packages/ckanext/ckanpackager")

@@ -9,8 +9,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-# CKAN starts only with a schema whose name it knows. All later versions take this one.
-SCHEMA = '<schema name="ckan-2.11" version="1.6"/>'
+# CKAN starts only with a schema whose name it knows; all of 2.9 to 2.12 know this one.
+SCHEMA = '<schema name="ckan-2.10" version="1.6"/>'
 EMPTY = {
     "responseHeader": {"status": 0, "QTime": 0},
     "status": "OK",
