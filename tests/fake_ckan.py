@@ -35,8 +35,10 @@ def a_search(request: Request) -> bool:
 
 
 def a_page(request: Request) -> bool:
-    """Whether the request is a ``datastore_search`` for rows, not for the fields and the total alone."""
-    return a_search(request) and int(parameters(request).get("limit", 100)) != 0
+    """Whether the request is a ``datastore_search`` for rows, not for the fields, the total or an id alone."""
+    asked = parameters(request)
+    alone = {"limit": 1, "fields": ["_id"]}
+    return a_search(request) and int(asked.get("limit", 100)) != 0 and not alone.items() <= asked.items()
 
 
 def a_download(request: Request) -> bool:

@@ -1,5 +1,6 @@
 """Darwin Core Archives from end to end: posted as the extension does, mailed, and read by GBIF's own rules."""
 
+import contextlib
 import csv
 import io
 import json
@@ -214,7 +215,7 @@ def test_case_8_and_18_what_cannot_be_an_archive_is_refused_at_the_request(
     service: Service, ckan: FakeCkan, parameters: dict[str, str], sentence: str
 ) -> None:
     assert sentence in refusal(service, ckan, **parameters)
-    with sqlite3.connect(service.folder / "stats.db") as database:
+    with contextlib.closing(sqlite3.connect(service.folder / "stats.db")) as database:
         assert database.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
 
 

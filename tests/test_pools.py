@@ -99,7 +99,9 @@ def stage(tmp_path: Path, ckan: FakeCkan) -> Iterator[Callable[..., None]]:
                 await scene(stage)
             finally:
                 stage.supervisor.abandon()
+                # Each thread has a connection of its own.
                 stage.bench.database.close()
+                await stage.database(stage.bench.database.close)
                 await stage.database.close()
 
         asyncio.run(run())

@@ -1,6 +1,7 @@
 """The statistics, on databases new and old."""
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_anonymized_visitors_are_counted_and_not_named(database: peewee.Database
 def test_the_tables_of_an_old_installation_are_used_in_place(tmp_path: Path) -> None:
     """As the library dataset made them, in one version without `count` and `domain`."""
     path = tmp_path / "stats.db"
-    with sqlite3.connect(path) as old:
+    with contextlib.closing(sqlite3.connect(path)) as old:
         old.executescript(
             """
             CREATE TABLE requests (id INTEGER NOT NULL PRIMARY KEY, timestamp INTEGER, resource_id TEXT, email TEXT);
