@@ -11,6 +11,7 @@ import random
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -536,6 +537,7 @@ def test_who_is_told_to_stay_away_for_long_waits_elsewhere(ckan: FakeCkan) -> No
         ("1.5", 0),
         ("\u0661", 0),
         ("Tue, 99 Nov 2026 17:00:30 GMT", 0),
+        ("Tue, 24 Nov 99999999999999999999 17:00:30 GMT", 0),
     ],
 )
 def test_a_time_to_wait_is_seconds_or_a_date(retry_after: str, seconds: float) -> None:
@@ -690,6 +692,17 @@ def test_records_are_split_as_a_csv_reader_splits_them(rows: list[list[str]]) ->
     csv.writer(text, lineterminator="\n").writerows(rows)
     found = list(records.split(text.getvalue().encode()))
     assert [next(csv.reader(io.StringIO(record.decode(), newline=""))) for record in found] == rows
+    if found:
+        page = b"".join(found)
+        assert (records.first(page), records.last(page)) == (found[0], found[-1])
+
+
+def test_a_cell_of_very_many_lines_takes_the_time_of_its_bytes() -> None:
+    cell = b'1,"%b"\n' % (b"a line\n" * 300_000)
+    begin = time.process_time()
+    assert records.last(b"0,x\n" + cell) == records.first(cell + b"2,x\n") == cell
+    assert list(records.split(cell + cell)) == [cell, cell]
+    assert time.process_time() - begin < 10  # and minutes if every line looks at all others
 
 
 @given(CELLS, st.integers(1, 5))

@@ -213,7 +213,7 @@ def seconds_to_wait(retry_after: str, now: float) -> float:
         return float(value)
     try:
         until = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     if until.tzinfo is None:
         until = until.replace(tzinfo=datetime.UTC)

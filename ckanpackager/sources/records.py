@@ -40,22 +40,26 @@ def split(records: Records) -> Iterator[Any]:
     if isinstance(records, list):
         yield from records
         return
-    pending = b""
+    # Every byte is looked at once: a cell may hold a hundred thousand lines.
+    lines: list[bytes] = []
+    quotes = 0
     for line in io.BytesIO(records):
-        pending += line
-        if pending.count(b'"') % 2 == 0:
-            yield pending
-            pending = b""
+        lines.append(line)
+        quotes += line.count(b'"')
+        if quotes % 2 == 0:
+            yield b"".join(lines)
+            lines.clear()
 
 
 def first(records: Records) -> Any:
     """The first of them, which must be there."""
     if isinstance(records, list):
         return records[0]
-    end = 0
+    end = quotes = 0
     while True:
-        end = records.index(b"\n", end) + 1
-        if records.count(b'"', 0, end) % 2 == 0:
+        start, end = end, records.index(b"\n", end) + 1
+        quotes += records.count(b'"', start, end)
+        if quotes % 2 == 0:
             return records[:end]
 
 
@@ -64,10 +68,11 @@ def last(records: Records) -> Any:
     if isinstance(records, list):
         return records[-1]
     # Before the newline that ends the last but one, and so after it too, the number of quotes is even.
-    start = len(records)
+    start, quotes = len(records), 0
     while True:
-        start = records.rfind(b"\n", 0, start - 1) + 1
-        if start == 0 or records.count(b'"', start) % 2 == 0:
+        end, start = start, records.rfind(b"\n", 0, start - 1) + 1
+        quotes += records.count(b'"', start, end)
+        if start == 0 or quotes % 2 == 0:
             return records[start:]
 
 
