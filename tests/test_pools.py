@@ -572,6 +572,19 @@ def test_requests_that_come_while_one_is_written_down_share_the_next_commit(
     stage(scene)
 
 
+def test_who_goes_away_while_handing_in_keeps_nobody_else_waiting(stage: Callable[..., None]) -> None:
+    async def scene(stage: Stage) -> None:
+        queue = stage.queue()
+        gone = asyncio.create_task(queue.submit(stage.bench.job(q="0")))
+        stays = asyncio.create_task(queue.submit(stage.bench.job(q="1")))
+        await asyncio.sleep(0)
+        gone.cancel()
+        for waiting in (stays, queue.submit(stage.bench.job(q="2"))):
+            assert stage.bench.state(await asyncio.wait_for(waiting, TIMEOUT)) == "queued"
+
+    stage(scene)
+
+
 def test_where_a_commit_fails_each_of_its_requests_is_refused_and_the_next_is_not(
     stage: Callable[..., None],
 ) -> None:
