@@ -508,6 +508,80 @@ def test_a_job_that_could_not_be_started_or_handed_back_is_not_forgotten(
     stage(scene)
 
 
+@pytest.fixture
+def lose_word(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], None]:
+    """Has the database go away once between writing down what the method does and saying so."""
+
+    def lose(owner: Any, name: str) -> None:
+        method = getattr(owner, name)
+
+        def lost(*arguments: Any) -> None:
+            monkeypatch.undo()
+            method(*arguments)
+            raise peewee.OperationalError("server closed the connection unexpectedly")
+
+        monkeypatch.setattr(owner, name, lost)
+
+    return lose
+
+
+def test_a_package_that_was_written_down_unheard_is_kept(
+    stage: Callable[..., None], lose_word: Callable[[Any, str], None]
+) -> None:
+    async def scene(stage: Stage) -> None:
+        job_id = stage.accept(limit=1)
+        lose_word(stage.bench.table, "built")
+        await stage.until(lambda: stage.bench.state(job_id) == "built")
+        await stage.tick()
+        assert stage.running(MAIL)
+        (package,) = stage.bench.store.folder.glob("*.zip")
+        assert stage.bench.table.view(job_id)["download_url"].endswith(package.name)
+        assert not stage.running()
+
+    stage(scene)
+
+
+def test_a_job_that_was_claimed_unheard_is_claimed_anew(
+    stage: Callable[..., None], lose_word: Callable[[Any, str], None]
+) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.ckan.hold(times=None)
+        jobs = [stage.accept(q="heard")]
+        await stage.tick()
+        jobs.append(stage.accept(q="unheard"))
+        lose_word(stage.bench.table, "claim")
+        await stage.tick()
+        assert [stage.bench.state(job_id) for job_id in jobs] == ["running"] * 2
+        assert len(stage.running()) == 1
+        await stage.tick()
+        assert [run.work.id for run in stage.running()] == jobs
+        attempts = [len(stage.bench.table.events(job_id)) for job_id in jobs]
+        assert attempts == [2, 4]
+
+    stage(scene)
+
+
+def test_a_mail_that_was_claimed_unheard_is_sent_all_the_same(
+    stage: Callable[..., None], smtp: Sink, lose_word: Callable[[Any, str], None]
+) -> None:
+    smtp.answers["RCPT"] = HANG
+
+    async def scene(stage: Stage) -> None:
+        stage.accept(q="heard")
+        stage.bench.build(stage.bench.claim(now=stage.now), stage.now)
+        await stage.tick()
+        (heard,) = stage.running(MAIL)
+        stage.accept(q="unheard")
+        stage.bench.build(stage.bench.claim(now=stage.now), stage.now)
+        lose_word(stage.bench.outbox, "claim")
+        await stage.tick()
+        assert stage.running(MAIL) == [heard]
+        await stage.tick()
+        assert [run.work.mail for run in stage.running(MAIL)] == [1, 2]
+
+    stage(scene, SMTP_PORT=smtp.port)
+
+
 def test_a_mail_process_that_dies_costs_no_mail(stage: Callable[..., None]) -> None:
     async def scene(stage: Stage) -> None:
         job_id = stage.accept(limit=1)
