@@ -23,8 +23,9 @@ from ckanpackager.jobs import pools
 from ckanpackager.jobs.messages import Progress
 from ckanpackager.jobs.pools import FAST, MAIL, SLOW, Supervisor, WorkersCannotStartError
 from ckanpackager.jobs.queue import JobQueue, eta
-from ckanpackager.jobs.table import Request
+from ckanpackager.jobs.table import Claim, Request
 from ckanpackager.jobs.worker import Reporter
+from ckanpackager.store import Package
 from tests.fake_ckan import FakeCkan, a_page, page_from
 from tests.services import TIMEOUT, is_alive
 from tests.sinks import HANG, Sink
@@ -506,6 +507,28 @@ def test_a_job_that_could_not_be_started_or_handed_back_is_not_forgotten(
         await stage.until(lambda: stage.bench.state(job_id) == "built")
 
     stage(scene)
+
+
+@pytest.mark.parametrize("unfit", [{"rows": 2**63}, {"report": "half a \ud800 character"}])
+def test_a_package_that_the_database_cannot_hold_fails_alone(
+    stage: Callable[..., None], monkeypatch: pytest.MonkeyPatch, unfit: dict[str, Any]
+) -> None:
+    async def scene(stage: Stage) -> None:
+        built = stage.bench.table.built
+
+        def change(claim: Claim, package: Package, now: float) -> bool:
+            monkeypatch.undo()
+            return built(claim, dataclasses.replace(package, **unfit), now)
+
+        monkeypatch.setattr(stage.bench.table, "built", change)
+        job_id, other = stage.accept(limit=1), stage.accept(limit=2)
+        await stage.until(
+            lambda: stage.bench.state(job_id) == "failed" and stage.bench.state(other) == "built"
+        )
+        assert "The service has a fault" in stage.bench.table.view(job_id)["error"]
+        assert len(list(stage.bench.store.folder.glob("*.zip"))) == 1
+
+    stage(scene, FAST_WORKERS=1)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class Outbox:
 
     @transaction
     def hand_back_all_but(self, mails: Collection[int]) -> None:
-        """Other mails than these, by their numbers, are not being sent: they were claimed, and nobody heard."""
+        """Mails with other numbers than these are not being sent: they were claimed, and nobody heard."""
         for row in list(MailRow.select().where(MailRow.state == MailState.SENDING)):
             if row.id in mails:
                 continue

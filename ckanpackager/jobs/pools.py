@@ -24,7 +24,7 @@ from multiprocessing.forkserver import ensure_running
 from typing import Any
 
 from ckanpackager import faults
-from ckanpackager.database import UNUSABLE, DatabaseThread
+from ckanpackager.database import UNFIT, UNUSABLE, DatabaseThread
 from ckanpackager.errors import PackagerError
 from ckanpackager.jobs import messages
 from ckanpackager.jobs.outbox import Delivery, Outbox
@@ -348,6 +348,16 @@ class Supervisor:
             run.is_settled = True
 
     async def _settle_job(self, claim: Claim, message: messages.Message, now: float) -> None:
+        try:
+            await self._settle_as_told(claim, message, now)
+        except UNUSABLE:
+            raise
+        except UNFIT as error:  # that job fails, and not the service, nor with it all that runs
+            log.exception("%s", claim.job.resource_id)
+            words = f"The service has a fault ({type(error).__name__}); its log says more."
+            await self._settle_as_told(claim, messages.Failed(words), now)
+
+    async def _settle_as_told(self, claim: Claim, message: messages.Message, now: float) -> None:
         match message:
             case messages.Built(package):
                 faults.reached("built.heard")

@@ -226,7 +226,7 @@ class JobTable:
 
     @transaction
     def hand_back_all_but(self, leases: Collection[str], now: float) -> None:
-        """What runs under another lease has no worker, and waits for one: it was claimed, and nobody heard."""
+        """What runs under another lease has no worker, and waits anew: it was claimed, and nobody heard."""
         for row in list(JobRow.select().where(JobRow.state == State.RUNNING)):
             if row.lease not in leases:
                 self._queue_again(row, "the database was away when it was given to a worker", now)
