@@ -263,6 +263,30 @@ def test_rows_that_come_between_the_count_and_the_first_page_push_no_others_out(
     assert len(read(some)) == 40
 
 
+@pytest.mark.parametrize("fields", ["_id,Sample Number", "Comments,Sample Number,_id"])
+@pytest.mark.parametrize("records_format", ["csv", "tsv", "lists"])
+def test_two_rows_that_change_places_are_noticed_where_there_are_ids(
+    ckan: FakeCkan, client: Client, fields: str, records_format: str
+) -> None:
+    """One comes twice and the other not at all: the count is right, and so is every page's first row."""
+    resource = ckan.resources[PENGUINS]
+    asked = job(ckan, sort="Sample Number", fields=fields)
+    place = fields.split(",").index("_id")
+    order = [int(row[place]) for row in read(Datastore(asked, client, 1000))]
+    early, late = order[40], order[320]
+    numbers = {id_: resource.table.value(id_ - 1, "Sample Number") for id_ in (early, late)}
+    assert numbers[early] < numbers[late]
+
+    def change_places() -> None:
+        resource.update(early, {"Sample Number": numbers[late]})
+        resource.update(late, {"Sample Number": numbers[early]})
+
+    ckan.meanwhile(change_places, when=nth_page(2))
+    with pytest.raises(IncompleteError, match="one came twice"):
+        list(Datastore(asked, client, 100, at_once=1).pages(records_format))
+    assert len(read(Datastore(asked, client, 100))) == 344
+
+
 def test_distinct_rows_are_not_pushed_out_either(ckan: FakeCkan, client: Client) -> None:
     resource = ckan.resources[PENGUINS]
     asked = job(ckan, distinct=True, fields="Individual ID,Clutch Completion", sort="Individual ID desc")
@@ -703,6 +727,20 @@ def test_a_cell_of_very_many_lines_takes_the_time_of_its_bytes() -> None:
     assert records.last(b"0,x\n" + cell) == records.first(cell + b"2,x\n") == cell
     assert list(records.split(cell + cell)) == [cell, cell]
     assert time.process_time() - begin < 10  # and minutes if every line looks at all others
+
+
+@given(CELLS, st.integers(0, 2), st.sampled_from(["csv", "tsv"]))
+def test_a_column_of_numbers_is_read_as_a_csv_reader_reads_it(
+    rows: list[list[str]], place: int, records_format: str
+) -> None:
+    numbered = [
+        [*row[:place], *[""] * (place - len(row)), str(n), *row[place:]] for n, row in enumerate(rows)
+    ]
+    text = io.StringIO(newline="")
+    delimiter = "\t" if records_format == "tsv" else ","
+    csv.writer(text, lineterminator="\n", delimiter=delimiter).writerows(numbered)
+    found = records.integers(text.getvalue().encode(), place, records_format)
+    assert list(found) == list(range(len(rows)))
 
 
 @given(CELLS, st.integers(1, 5))

@@ -17,6 +17,7 @@ Records = bytes | list[list[Any]]
 csv.field_size_limit((1 << 31) - 1)  # a cell may be of any length
 
 _PIECE = 1 << 16  # fits into the processor's cache
+_QUOTED = re.compile(rb'"[^"]*"')
 _LEADING_ID = re.compile(rb"-?[0-9]+")
 _ALL_BUT_QUOTES_AND_NEWLINES = bytes(byte for byte in range(256) if byte not in b'"\n')
 
@@ -81,6 +82,16 @@ def without_first(records: Records) -> Records:
     if isinstance(records, list):
         return records[1:]
     return records[len(first(records)) :]
+
+
+def integers(records: Records, place: int, records_format: str) -> Iterator[int]:
+    """What stands at that place, from 0 on, in each of them."""
+    if isinstance(records, list):
+        return (int(record[place]) for record in records)
+    delimiter = b"\t" if records_format == "tsv" else b","
+    # Without what is quoted, every newline ends a record and every delimiter a cell.
+    lines = _QUOTED.sub(b"", records).split(b"\n")[:-1]
+    return (int(line.split(delimiter, place + 1)[place]) for line in lines)
 
 
 def leading_id(record: Any) -> Any:
