@@ -806,6 +806,22 @@ def test_a_file_that_is_not_to_be_had_says_why(ckan: FakeCkan, client: Client) -
         remote(ckan, client, private, hosts=[], key="the-token")
 
 
+@pytest.mark.parametrize("status", [403, 503])
+def test_what_lets_one_in_by_the_address_is_told_to_nobody(
+    ckan: FakeCkan, client: Client, status: int
+) -> None:
+    """A CKAN may send us on to a store of files by an address that is signed."""
+    signed = f"{ckan.url}/signed?signature=a-secret"
+    ckan.status(status, when=lambda request: "signed" in request.path)
+    with pytest.raises(SourceError, match=rf"/signed\?\.\.\. answered {status}") as refused:
+        remote(ckan, client, redirect(ckan, signed))
+    assert "a-secret" not in str(refused.value)
+    ckan.close()
+    with pytest.raises(SourceUnavailableError, match="refused") as gone:
+        remote(ckan, client, signed)
+    assert "a-secret" not in str(gone.value)
+
+
 def test_the_key_goes_to_its_own_ckan(ckan: FakeCkan, client: Client) -> None:
     ckan.token = "the-token"
     url = ckan.upload("private.csv", b"secret data", private=True)

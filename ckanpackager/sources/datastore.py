@@ -17,7 +17,7 @@ from ckanpackager.job import Job
 from ckanpackager.sources import records
 from ckanpackager.sources.answers import Result, fields_of, page_of, result_of, total_of
 from ckanpackager.sources.base import Field, Page, Position
-from ckanpackager.sources.http import Answer, Client
+from ckanpackager.sources.http import Answer, Client, shown
 from ckanpackager.sources.paging import (
     IdPaging,
     OffsetPaging,
@@ -276,7 +276,7 @@ class Datastore:
 
     def _result(self, answer: Answer, exact: bool = False) -> Result:
         if answer.location is not None:
-            raise SourceError(f"api_url redirects to {answer.location}: post that address instead.")
+            raise SourceError(f"api_url redirects to {shown(answer.location)}: post that address instead.")
         self.bytes_read += len(answer.body)
         return result_of(self._job.source_url, answer.status, answer.body, exact=exact)
 
