@@ -26,7 +26,7 @@ from ckanpackager.jobs.queue import JobQueue, eta
 from ckanpackager.jobs.table import Claim, Request
 from ckanpackager.jobs.worker import Reporter
 from ckanpackager.store import Package
-from tests.fake_ckan import FakeCkan, a_page, page_from
+from tests.fake_ckan import FakeCkan, a_page, page_from, with_parameters
 from tests.services import TIMEOUT, is_alive
 from tests.sinks import HANG, Sink
 from tests.test_table import Bench
@@ -180,9 +180,13 @@ def test_a_job_that_takes_too_long_is_stopped_and_given_up_at_last(
     stage(scene, MAX_ATTEMPTS=2, **{f"{pool.upper()}_TIMEOUT": 100, f"{other}_TIMEOUT": 99})
 
 
+# The first two of ten rows each: offset and limit.
+PAGES = ((0, 10), (9, 11))
+
+
 def test_a_job_that_stands_still_is_stopped_and_one_that_goes_on_is_not(stage: Callable[..., None]) -> None:
     async def scene(stage: Stage) -> None:
-        gates = [stage.ckan.hold(when=page_from(offset)) for offset in (0, 9)]
+        gates = [stage.ckan.hold(when=with_parameters(offset=offset, limit=limit)) for offset, limit in PAGES]
         job_id = stage.accept(sort="Island")
         await stage.until(lambda: any(run.progress.rows_total for run in stage.running()))
         stage.now += 599
