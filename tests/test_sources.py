@@ -871,6 +871,19 @@ def test_the_key_does_not_go_from_https_to_http(
     assert [request.headers.get("Authorization") for request in ckan.requests] == [None]
 
 
+@pytest.mark.parametrize(
+    "address", ["http://[bad", "http://a..b/", "http://\u00e9/", "http://:x/", "ftp://a/"]
+)
+def test_an_address_that_leads_nowhere_is_said(ckan: FakeCkan, client: Client, address: str) -> None:
+    with pytest.raises(SourceError):
+        remote(ckan, client, redirect(ckan, address))
+
+
+def test_a_host_that_cannot_be_one_is_said(ckan: FakeCkan, client: Client) -> None:
+    with pytest.raises(SourceError, match="could not be asked"):
+        Datastore(job(ckan, api_url="http://a..b/api/3/action/datastore_search"), client, 100)
+
+
 def test_redirects_end(ckan: FakeCkan, client: Client) -> None:
     url = redirect(ckan, "/moved")
     with pytest.raises(SourceError, match="redirects more than 5 times"):

@@ -173,7 +173,10 @@ class Client:
                 stream=True,
                 **arguments,
             )
-        except requests.RequestException as error:
+        except (
+            requests.RequestException,
+            ValueError,
+        ) as error:  # of an address that is none
             raise unreachable(url, error) from error
 
 

@@ -65,8 +65,12 @@ class RemoteFile:
             if not response.is_redirect:
                 break
             response.close()
-            url = urljoin(url, response.headers["Location"])
-            if urlsplit(url).scheme not in ("http", "https"):
+            try:
+                url = urljoin(url, response.headers["Location"])
+                is_web = urlsplit(url).scheme in ("http", "https")
+            except ValueError as error:
+                raise SourceError(f"{shown(url)} redirects to no address at all: {error}.") from error
+            if not is_web:
                 raise SourceError(
                     f"{shown(self._job.source_url)} redirects to {shown(url)}, which is no web address."
                 )
