@@ -16,6 +16,7 @@ import pytest
 
 from ckanpackager.database import DatabaseThread
 from ckanpackager.demo.ckan import PENGUINS
+from ckanpackager.demo.listener import Request as HttpRequest
 from ckanpackager.demo.listener import Response
 from ckanpackager.form import Form
 from ckanpackager.job import Job
@@ -26,7 +27,7 @@ from ckanpackager.jobs.queue import JobQueue, eta
 from ckanpackager.jobs.table import Claim, Request
 from ckanpackager.jobs.worker import Reporter
 from ckanpackager.store import Package
-from tests.fake_ckan import FakeCkan, a_page, page_from, with_parameters
+from tests.fake_ckan import FakeCkan, a_page, page_from, parameters, with_parameters
 from tests.services import TIMEOUT, is_alive
 from tests.sinks import HANG, Sink
 from tests.test_table import Bench
@@ -290,10 +291,13 @@ def test_a_job_that_needs_more_memory_than_it_may_fails_alone(stage: Callable[..
 
 def test_pages_that_are_still_awaited_do_not_hold_up_a_stop(stage: Callable[..., None]) -> None:
     async def scene(stage: Stage) -> None:
-        stage.ckan.hold(times=None, when=a_page)
+        def several(request: HttpRequest) -> bool:  # rows, and not the newest id alone
+            return a_page(request) and parameters(request)["limit"] > 1
+
+        stage.ckan.hold(times=None, when=several)
         job_id = stage.accept(sort="Island")
         await stage.tick()
-        await asyncio.to_thread(stage.ckan.wait_for, 3, a_page)
+        await asyncio.to_thread(stage.ckan.wait_for, 3, several)
         assert stage.running()
         stage.supervisor.stop(grace=0)
         # Time stands still, so nobody comes to kill it.
