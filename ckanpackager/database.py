@@ -25,6 +25,8 @@ _DROPPED_INDEXES = ("jobrow_cache_key",)
 
 # What a database raises that cannot be used now, and perhaps later.
 UNUSABLE = (peewee.OperationalError, peewee.InterfaceError)
+# And where it can be used, but cannot hold what it is given: no half of a character, no number past its own.
+UNFIT = (peewee.DatabaseError, ValueError, ArithmeticError)
 
 P = ParamSpec("P")
 R = TypeVar("R")

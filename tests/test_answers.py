@@ -108,3 +108,9 @@ def test_a_page_beside_the_result_is_not_taken_for_it() -> None:
 def test_a_refusal_is_never_a_page() -> None:
     with pytest.raises(SourceError, match="CKAN refused"):
         result_of("http://ckan", 409, body("1,a\n"))
+
+
+@pytest.mark.parametrize("total", [None, "7", -1, 2**63, 2**64 - 1])
+def test_a_count_that_cannot_be_one_is_none(total: Any) -> None:
+    with pytest.raises(SourceError, match="how many rows"):
+        total_of({"total": total})

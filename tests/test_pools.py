@@ -16,6 +16,7 @@ import pytest
 
 from ckanpackager.database import DatabaseThread
 from ckanpackager.demo.ckan import PENGUINS
+from ckanpackager.demo.listener import Request as HttpRequest
 from ckanpackager.demo.listener import Response
 from ckanpackager.form import Form
 from ckanpackager.job import Job
@@ -23,9 +24,10 @@ from ckanpackager.jobs import pools
 from ckanpackager.jobs.messages import Progress
 from ckanpackager.jobs.pools import FAST, MAIL, SLOW, Supervisor, WorkersCannotStartError
 from ckanpackager.jobs.queue import JobQueue, eta
-from ckanpackager.jobs.table import Request
+from ckanpackager.jobs.table import Claim, Request
 from ckanpackager.jobs.worker import Reporter
-from tests.fake_ckan import FakeCkan, a_page, page_from
+from ckanpackager.store import Package
+from tests.fake_ckan import FakeCkan, a_page, page_from, parameters, with_parameters
 from tests.services import TIMEOUT, is_alive
 from tests.sinks import HANG, Sink
 from tests.test_table import Bench
@@ -181,9 +183,13 @@ def test_a_job_that_takes_too_long_is_stopped_and_given_up_at_last(
     stage(scene, MAX_ATTEMPTS=2, **{f"{pool.upper()}_TIMEOUT": 100, f"{other}_TIMEOUT": 99})
 
 
+# The first two of ten rows each: offset and limit.
+PAGES = ((0, 10), (9, 11))
+
+
 def test_a_job_that_stands_still_is_stopped_and_one_that_goes_on_is_not(stage: Callable[..., None]) -> None:
     async def scene(stage: Stage) -> None:
-        gates = [stage.ckan.hold(when=page_from(offset)) for offset in (0, 9)]
+        gates = [stage.ckan.hold(when=with_parameters(offset=offset, limit=limit)) for offset, limit in PAGES]
         job_id = stage.accept(sort="Island")
         await stage.until(lambda: any(run.progress.rows_total for run in stage.running()))
         stage.now += 599
@@ -287,10 +293,13 @@ def test_a_job_that_needs_more_memory_than_it_may_fails_alone(stage: Callable[..
 
 def test_pages_that_are_still_awaited_do_not_hold_up_a_stop(stage: Callable[..., None]) -> None:
     async def scene(stage: Stage) -> None:
-        stage.ckan.hold(times=None, when=a_page)
+        def several(request: HttpRequest) -> bool:  # rows, and not the newest id alone
+            return a_page(request) and parameters(request)["limit"] > 1
+
+        stage.ckan.hold(times=None, when=several)
         job_id = stage.accept(sort="Island")
         await stage.tick()
-        await asyncio.to_thread(stage.ckan.wait_for, 3, a_page)
+        await asyncio.to_thread(stage.ckan.wait_for, 3, several)
         assert stage.running()
         stage.supervisor.stop(grace=0)
         # Time stands still, so nobody comes to kill it.
@@ -510,6 +519,102 @@ def test_a_job_that_could_not_be_started_or_handed_back_is_not_forgotten(
     stage(scene)
 
 
+@pytest.mark.parametrize("unfit", [{"rows": 2**63}, {"report": "half a \ud800 character"}])
+def test_a_package_that_the_database_cannot_hold_fails_alone(
+    stage: Callable[..., None], monkeypatch: pytest.MonkeyPatch, unfit: dict[str, Any]
+) -> None:
+    async def scene(stage: Stage) -> None:
+        built = stage.bench.table.built
+
+        def change(claim: Claim, package: Package, now: float) -> bool:
+            monkeypatch.undo()
+            return built(claim, dataclasses.replace(package, **unfit), now)
+
+        monkeypatch.setattr(stage.bench.table, "built", change)
+        job_id, other = stage.accept(limit=1), stage.accept(limit=2)
+        await stage.until(
+            lambda: stage.bench.state(job_id) == "failed" and stage.bench.state(other) == "built"
+        )
+        assert "The service has a fault" in stage.bench.table.view(job_id)["error"]
+        assert len(list(stage.bench.store.folder.glob("*.zip"))) == 1
+
+    stage(scene, FAST_WORKERS=1)
+
+
+@pytest.fixture
+def lose_word(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], None]:
+    """Has the database go away once between writing down what the method does and saying so."""
+
+    def lose(owner: Any, name: str) -> None:
+        method = getattr(owner, name)
+
+        def lost(*arguments: Any) -> None:
+            monkeypatch.undo()
+            method(*arguments)
+            raise peewee.OperationalError("server closed the connection unexpectedly")
+
+        monkeypatch.setattr(owner, name, lost)
+
+    return lose
+
+
+def test_a_package_that_was_written_down_unheard_is_kept(
+    stage: Callable[..., None], lose_word: Callable[[Any, str], None]
+) -> None:
+    async def scene(stage: Stage) -> None:
+        job_id = stage.accept(limit=1)
+        lose_word(stage.bench.table, "built")
+        await stage.until(lambda: stage.bench.state(job_id) == "built")
+        await stage.tick()
+        assert stage.running(MAIL)
+        (package,) = stage.bench.store.folder.glob("*.zip")
+        assert stage.bench.table.view(job_id)["download_url"].endswith(package.name)
+        assert not stage.running()
+
+    stage(scene)
+
+
+def test_a_job_that_was_claimed_unheard_is_claimed_anew(
+    stage: Callable[..., None], lose_word: Callable[[Any, str], None]
+) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.ckan.hold(times=None)
+        jobs = [stage.accept(q="heard")]
+        await stage.tick()
+        jobs.append(stage.accept(q="unheard"))
+        lose_word(stage.bench.table, "claim")
+        await stage.tick()
+        assert [stage.bench.state(job_id) for job_id in jobs] == ["running"] * 2
+        assert len(stage.running()) == 1
+        await stage.tick()
+        assert [run.work.id for run in stage.running()] == jobs
+        attempts = [len(stage.bench.table.events(job_id)) for job_id in jobs]
+        assert attempts == [2, 4]
+
+    stage(scene)
+
+
+def test_a_mail_that_was_claimed_unheard_is_sent_all_the_same(
+    stage: Callable[..., None], smtp: Sink, lose_word: Callable[[Any, str], None]
+) -> None:
+    smtp.answers["RCPT"] = HANG
+
+    async def scene(stage: Stage) -> None:
+        stage.accept(q="heard")
+        stage.bench.build(stage.bench.claim(now=stage.now), stage.now)
+        await stage.tick()
+        (heard,) = stage.running(MAIL)
+        stage.accept(q="unheard")
+        stage.bench.build(stage.bench.claim(now=stage.now), stage.now)
+        lose_word(stage.bench.outbox, "claim")
+        await stage.tick()
+        assert stage.running(MAIL) == [heard]
+        await stage.tick()
+        assert [run.work.mail for run in stage.running(MAIL)] == [1, 2]
+
+    stage(scene, SMTP_PORT=smtp.port)
+
+
 def test_a_mail_process_that_dies_costs_no_mail(stage: Callable[..., None]) -> None:
     async def scene(stage: Stage) -> None:
         job_id = stage.accept(limit=1)
@@ -570,6 +675,19 @@ def test_requests_that_come_while_one_is_written_down_share_the_next_commit(
         assert [stage.bench.table.view(id, private=True)["id"] for id in ids] == ids
         assert len(set(ids)) == 60
         assert stage.supervisor._woken.is_set()
+
+    stage(scene)
+
+
+def test_who_goes_away_while_handing_in_keeps_nobody_else_waiting(stage: Callable[..., None]) -> None:
+    async def scene(stage: Stage) -> None:
+        queue = stage.queue()
+        gone = asyncio.create_task(queue.submit(stage.bench.job(q="0")))
+        stays = asyncio.create_task(queue.submit(stage.bench.job(q="1")))
+        await asyncio.sleep(0)
+        gone.cancel()
+        for waiting in (stays, queue.submit(stage.bench.job(q="2"))):
+            assert stage.bench.state(await asyncio.wait_for(waiting, TIMEOUT)) == "queued"
 
     stage(scene)
 

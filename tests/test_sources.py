@@ -11,6 +11,7 @@ import random
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -260,6 +261,30 @@ def test_rows_that_come_between_the_count_and_the_first_page_push_no_others_out(
     assert len(read(Datastore(asked, client, 1000))) == 374
     some = Datastore(job(ckan, sort="Island desc", limit=40), client, 1000)
     assert len(read(some)) == 40
+
+
+@pytest.mark.parametrize("fields", ["_id,Sample Number", "Comments,Sample Number,_id"])
+@pytest.mark.parametrize("records_format", ["csv", "tsv", "lists"])
+def test_two_rows_that_change_places_are_noticed_where_there_are_ids(
+    ckan: FakeCkan, client: Client, fields: str, records_format: str
+) -> None:
+    """One comes twice and the other not at all: the count is right, and so is every page's first row."""
+    resource = ckan.resources[PENGUINS]
+    asked = job(ckan, sort="Sample Number", fields=fields)
+    place = fields.split(",").index("_id")
+    order = [int(row[place]) for row in read(Datastore(asked, client, 1000))]
+    early, late = order[40], order[320]
+    numbers = {id_: resource.table.value(id_ - 1, "Sample Number") for id_ in (early, late)}
+    assert numbers[early] < numbers[late]
+
+    def change_places() -> None:
+        resource.update(early, {"Sample Number": numbers[late]})
+        resource.update(late, {"Sample Number": numbers[early]})
+
+    ckan.meanwhile(change_places, when=nth_page(2))
+    with pytest.raises(IncompleteError, match="one came twice"):
+        list(Datastore(asked, client, 100, at_once=1).pages(records_format))
+    assert len(read(Datastore(asked, client, 100))) == 344
 
 
 def test_distinct_rows_are_not_pushed_out_either(ckan: FakeCkan, client: Client) -> None:
@@ -536,6 +561,7 @@ def test_who_is_told_to_stay_away_for_long_waits_elsewhere(ckan: FakeCkan) -> No
         ("1.5", 0),
         ("\u0661", 0),
         ("Tue, 99 Nov 2026 17:00:30 GMT", 0),
+        ("Tue, 24 Nov 99999999999999999999 17:00:30 GMT", 0),
     ],
 )
 def test_a_time_to_wait_is_seconds_or_a_date(retry_after: str, seconds: float) -> None:
@@ -690,6 +716,31 @@ def test_records_are_split_as_a_csv_reader_splits_them(rows: list[list[str]]) ->
     csv.writer(text, lineterminator="\n").writerows(rows)
     found = list(records.split(text.getvalue().encode()))
     assert [next(csv.reader(io.StringIO(record.decode(), newline=""))) for record in found] == rows
+    if found:
+        page = b"".join(found)
+        assert (records.first(page), records.last(page)) == (found[0], found[-1])
+
+
+def test_a_cell_of_very_many_lines_takes_the_time_of_its_bytes() -> None:
+    cell = b'1,"%b"\n' % (b"a line\n" * 300_000)
+    begin = time.process_time()
+    assert records.last(b"0,x\n" + cell) == records.first(cell + b"2,x\n") == cell
+    assert list(records.split(cell + cell)) == [cell, cell]
+    assert time.process_time() - begin < 10  # and minutes if every line looks at all others
+
+
+@given(CELLS, st.integers(0, 2), st.sampled_from(["csv", "tsv"]))
+def test_a_column_of_numbers_is_read_as_a_csv_reader_reads_it(
+    rows: list[list[str]], place: int, records_format: str
+) -> None:
+    numbered = [
+        [*row[:place], *[""] * (place - len(row)), str(n), *row[place:]] for n, row in enumerate(rows)
+    ]
+    text = io.StringIO(newline="")
+    delimiter = "\t" if records_format == "tsv" else ","
+    csv.writer(text, lineterminator="\n", delimiter=delimiter).writerows(numbered)
+    found = records.integers(text.getvalue().encode(), place, records_format)
+    assert list(found) == list(range(len(rows)))
 
 
 @given(CELLS, st.integers(1, 5))
@@ -755,6 +806,22 @@ def test_a_file_that_is_not_to_be_had_says_why(ckan: FakeCkan, client: Client) -
         remote(ckan, client, private, hosts=[], key="the-token")
 
 
+@pytest.mark.parametrize("status", [403, 503])
+def test_what_lets_one_in_by_the_address_is_told_to_nobody(
+    ckan: FakeCkan, client: Client, status: int
+) -> None:
+    """A CKAN may send us on to a store of files by an address that is signed."""
+    signed = f"{ckan.url}/signed?signature=a-secret"
+    ckan.status(status, when=lambda request: "signed" in request.path)
+    with pytest.raises(SourceError, match=rf"/signed\?\.\.\. answered {status}") as refused:
+        remote(ckan, client, redirect(ckan, signed))
+    assert "a-secret" not in str(refused.value)
+    ckan.close()
+    with pytest.raises(SourceUnavailableError, match="refused") as gone:
+        remote(ckan, client, signed)
+    assert "a-secret" not in str(gone.value)
+
+
 def test_the_key_goes_to_its_own_ckan(ckan: FakeCkan, client: Client) -> None:
     ckan.token = "the-token"
     url = ckan.upload("private.csv", b"secret data", private=True)
@@ -802,6 +869,19 @@ def test_the_key_does_not_go_from_https_to_http(
         thread.join()
     assert received == ["the-token"]
     assert [request.headers.get("Authorization") for request in ckan.requests] == [None]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[bad", "http://a..b/", "http://\u00e9/", "http://:x/", "ftp://a/"]
+)
+def test_an_address_that_leads_nowhere_is_said(ckan: FakeCkan, client: Client, address: str) -> None:
+    with pytest.raises(SourceError):
+        remote(ckan, client, redirect(ckan, address))
+
+
+def test_a_host_that_cannot_be_one_is_said(ckan: FakeCkan, client: Client) -> None:
+    with pytest.raises(SourceError, match="could not be asked"):
+        Datastore(job(ckan, api_url="http://a..b/api/3/action/datastore_search"), client, 100)
 
 
 def test_redirects_end(ckan: FakeCkan, client: Client) -> None:

@@ -7,6 +7,7 @@ was killed is sent again, as the same message.
 
 import dataclasses
 import logging
+from collections.abc import Collection
 
 import peewee
 
@@ -54,6 +55,18 @@ class Outbox:
             row.first_tried = now
         row.save()
         return Delivery(row.id, self._notice(row))
+
+    @transaction
+    def hand_back_all_but(self, mails: Collection[int]) -> None:
+        """Mails with other numbers than these are not being sent: they were claimed, and nobody heard."""
+        for row in list(MailRow.select().where(MailRow.state == MailState.SENDING)):
+            if row.id in mails:
+                continue
+            if row.is_due:
+                row.state = MailState.WAITING
+                row.save()
+            else:
+                row.delete_instance()
 
     @transaction
     def sent(self, delivery: Delivery, now: float) -> None:

@@ -24,7 +24,7 @@ from multiprocessing.forkserver import ensure_running
 from typing import Any
 
 from ckanpackager import faults
-from ckanpackager.database import UNUSABLE, DatabaseThread
+from ckanpackager.database import UNFIT, UNUSABLE, DatabaseThread
 from ckanpackager.errors import PackagerError
 from ckanpackager.jobs import messages
 from ckanpackager.jobs.outbox import Delivery, Outbox
@@ -195,6 +195,8 @@ class Supervisor:
         self.wake()
         self._failed_starts = 0
         self._unstarted: deque[Claim | Delivery] = deque()
+        # What a database that fails has written down is not known: perhaps all that it was told.
+        self._is_in_doubt = False
         self._stopping = False
         for_a_mail = _ANSWERS_TO_A_MAIL * settings.SMTP_TIMEOUT
         self.pools = {
@@ -268,6 +270,7 @@ class Supervisor:
                 for run in list(pool.runs):
                     await self._follow(pool, run, now)
             await self._hand_back_unstarted(now)
+            await self._hand_back_unheard(now)
             if not self._stopping:
                 await self.room.look(now)
                 for pool in self.pools.values():
@@ -275,6 +278,7 @@ class Supervisor:
                         pass
         except UNUSABLE:
             log.exception("the database cannot be used now")
+            self._is_in_doubt = True
             return  # what the children say is for the next tick, in a second: it would call for one at once
         self._watch()
 
@@ -344,6 +348,16 @@ class Supervisor:
             run.is_settled = True
 
     async def _settle_job(self, claim: Claim, message: messages.Message, now: float) -> None:
+        try:
+            await self._settle_as_told(claim, message, now)
+        except UNUSABLE:
+            raise
+        except UNFIT as error:  # that job fails, and not the service, nor with it all that runs
+            log.exception("%s", claim.job.resource_id)
+            words = f"The service has a fault ({type(error).__name__}); its log says more."
+            await self._settle_as_told(claim, messages.Failed(words), now)
+
+    async def _settle_as_told(self, claim: Claim, message: messages.Message, now: float) -> None:
         match message:
             case messages.Built(package):
                 faults.reached("built.heard")
@@ -395,6 +409,17 @@ class Supervisor:
             except UNUSABLE:
                 self._unstarted.appendleft(work)
                 raise
+
+    async def _hand_back_unheard(self, now: float) -> None:
+        """What was claimed as the database went away runs nowhere, though the table may say so."""
+        if not self._is_in_doubt:
+            return
+        works = [run.work for run in self._runs()]
+        leases = {work.lease for work in works if isinstance(work, Claim)}
+        await self._database(self._table.hand_back_all_but, leases, now)
+        mails = {work.mail for work in works if isinstance(work, Delivery)}
+        await self._database(self._outbox.hand_back_all_but, mails)
+        self._is_in_doubt = False
 
     async def _not_started(self, work: Claim | Delivery, now: float) -> None:
         """That is no fault of the task, which waits for another process; but it must not go on for ever."""

@@ -78,6 +78,8 @@ class JobQueue:
             except Exception as error:  # raised anew by each of those who wait
                 answers = [error] * len(taken)
             for (_, waiting), answer in zip(taken, answers, strict=True):
+                if waiting.cancelled():
+                    continue  # who handed it in has gone, and the others still wait
                 if isinstance(answer, str):
                     waiting.set_result(answer)
                 else:

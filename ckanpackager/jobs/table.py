@@ -160,7 +160,12 @@ class JobTable:
 
     @transaction
     def built(self, claim: Claim, package: Package, now: float) -> bool:
-        """The package is in the store. False where the lease has been lost: nobody will want the package."""
+        """The package is in the store. False where the lease has been lost: nobody will want the package.
+
+        To be told again where it is not known whether it was written down.
+        """
+        if PackageRow.select().where(PackageRow.zip_file_name == claim.zip_file_name).exists():
+            return True
         row = self._held(claim)
         if row is None:
             return False
@@ -218,6 +223,13 @@ class JobTable:
         """The worker was stopped through no fault of the job, which waits for the next one. Does it?"""
         row = self._held(claim)
         return row is not None and self._queue_again(row, reason, now)
+
+    @transaction
+    def hand_back_all_but(self, leases: Collection[str], now: float) -> None:
+        """What runs under another lease has no worker, and waits anew: it was claimed, and nobody heard."""
+        for row in list(JobRow.select().where(JobRow.state == State.RUNNING)):
+            if row.lease not in leases:
+                self._queue_again(row, "the database was away when it was given to a worker", now)
 
     @transaction
     def cancel(self, job_id: str, now: float, reason: str = "cancelled") -> str | None:

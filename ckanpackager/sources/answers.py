@@ -17,6 +17,7 @@ from ckanpackager.sources.base import Field, Page
 Result = dict[str, Any]
 
 _MOST_OF_A_MESSAGE = 1000
+_MOST_ROWS = 2**63 - 1  # as far as PostgreSQL counts, and databases' integers reach
 
 # A page of CSV is one JSON string of megabytes, most often between these two.
 _BEFORE_TEXT = b'"records": "'
@@ -44,7 +45,7 @@ def result_of(url: str, status: int, body: bytes, *, exact: bool = False) -> Res
 def total_of(result: Mapping[str, Any]) -> int:
     """How many rows match."""
     total = result.get("total")
-    if not isinstance(total, int) or total < 0:
+    if not isinstance(total, int) or not 0 <= total <= _MOST_ROWS:
         raise SourceError("CKAN did not say how many rows there are.")
     return total
 

@@ -17,13 +17,14 @@ from ckanpackager.job import Job
 from ckanpackager.sources import records
 from ckanpackager.sources.answers import Result, fields_of, page_of, result_of, total_of
 from ckanpackager.sources.base import Field, Page, Position
-from ckanpackager.sources.http import Answer, Client
+from ckanpackager.sources.http import Answer, Client, shown
 from ckanpackager.sources.paging import (
     IdPaging,
     OffsetPaging,
     PageSize,
     Paging,
     Plan,
+    SeenIds,
     TokenPaging,
     kind_of,
     within,
@@ -155,7 +156,16 @@ class Datastore:
         """Every row that matches."""
         if self._paging is None:
             self._paging = self._way()
-        yield from self._read(self._paging, records_format)
+        pages = self._read(self._paging, records_format)
+        yield from self._once(pages, records_format) if self._may_change_places else pages
+
+    def _once(self, pages: Iterator[Page], records_format: str) -> Iterator[Page]:
+        """The pages, as long as no row comes twice: then another did not come, and the count is right."""
+        place = [field.id for field in self.fields].index("_id")
+        seen = SeenIds()
+        for page in pages:
+            seen.add(records.integers(page.records, place, records_format))
+            yield page
 
     def _way(self) -> Paging:
         """The way that this kind of CKAN allows."""
@@ -266,7 +276,7 @@ class Datastore:
 
     def _result(self, answer: Answer, exact: bool = False) -> Result:
         if answer.location is not None:
-            raise SourceError(f"api_url redirects to {answer.location}: post that address instead.")
+            raise SourceError(f"api_url redirects to {shown(answer.location)}: post that address instead.")
         self.bytes_read += len(answer.body)
         return result_of(self._job.source_url, answer.status, answer.body, exact=exact)
 
@@ -331,6 +341,16 @@ class Datastore:
     @property
     def _has_id(self) -> bool:
         return any(field.id == "_id" for field in self.fields)
+
+    @property
+    def _may_change_places(self) -> bool:
+        """Could a row that changes meanwhile come twice, and be seen to? Not in the order of ids."""
+        return (
+            isinstance(self._paging, OffsetPaging)
+            and self._kind.token is None
+            and self._has_id
+            and self._query["sort"] not in _BY_ID
+        )
 
     @property
     def _begins_with_id(self) -> bool:

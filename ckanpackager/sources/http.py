@@ -173,19 +173,30 @@ class Client:
                 stream=True,
                 **arguments,
             )
-        except requests.RequestException as error:
+        except (
+            requests.RequestException,
+            ValueError,
+        ) as error:  # of an address that is none
             raise unreachable(url, error) from error
+
+
+def shown(url: str) -> str:
+    """The address as it may be told to anybody: without its query, by which a store of files lets one in."""
+    address, question, _ = url.partition("?")
+    return f"{address}?..." if question else address
 
 
 def unreachable(url: str, error: Exception) -> SourceError:
     """The sentence for what requests or urllib3 raised while ``url`` was asked."""
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return SourceUnavailableError(f"{url} did not answer in time.")
+        return SourceUnavailableError(f"{shown(url)} did not answer in time.")
     if isinstance(error, requests.exceptions.SSLError):
-        return SourceError(f"{url} could not prove who it is: {_reason(error)}.")
+        return SourceError(f"{shown(url)} could not prove who it is: {_reason(error)}.")
     if isinstance(error, _LOST):
-        return SourceUnavailableError(f"The connection to {url} was lost or refused: {_reason(error)}.")
-    return SourceError(f"{url} could not be asked: {_reason(error)}.")
+        return SourceUnavailableError(
+            f"The connection to {shown(url)} was lost or refused: {_reason(error)}."
+        )
+    return SourceError(f"{shown(url)} could not be asked: {_reason(error)}.")
 
 
 def _reason(error: BaseException) -> str:
@@ -198,7 +209,7 @@ def _raise_if_it_may_pass(url: str, response: requests.Response) -> None:
     if response.status_code in PASSING:
         response.close()
         raise SourceUnavailableError(
-            f"{url} answered {response.status_code} {response.reason}.",
+            f"{shown(url)} answered {response.status_code} {response.reason}.",
             seconds_to_wait(response.headers.get("Retry-After", ""), time.time()),
         )
 
@@ -213,7 +224,7 @@ def seconds_to_wait(retry_after: str, now: float) -> float:
         return float(value)
     try:
         until = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     if until.tzinfo is None:
         until = until.replace(tzinfo=datetime.UTC)

@@ -6,7 +6,7 @@ PAGINGS, at the end, is the table of kinds.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from ckanpackager.errors import IncompleteError
@@ -113,6 +113,26 @@ class OffsetPaging:
         if page.rows == 0 or self._identity(records.first(page.records)) != self._last:
             raise IncompleteError("Rows came or went while they were read.")
         return Page(page.rows - 1, records.without_first(page.records))
+
+
+class SeenIds:
+    """Which ids have come: a bit for each between the least and the greatest, but for large gaps."""
+
+    _BLOCK = 1 << 13  # bytes
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, bytearray] = {}
+
+    def add(self, ids: Iterable[int]) -> None:
+        """These come. Raises IncompleteError where one of them has come before."""
+        for id_ in ids:
+            number, bit = divmod(id_, 8 * self._BLOCK)
+            block = self._blocks.get(number)
+            if block is None:
+                block = self._blocks[number] = bytearray(self._BLOCK)
+            if block[bit >> 3] >> (bit & 7) & 1:
+                raise IncompleteError("Rows changed places while they were read, and one came twice.")
+            block[bit >> 3] |= 1 << (bit & 7)
 
 
 class IdPaging:

@@ -17,6 +17,7 @@ Records = bytes | list[list[Any]]
 csv.field_size_limit((1 << 31) - 1)  # a cell may be of any length
 
 _PIECE = 1 << 16  # fits into the processor's cache
+_QUOTED = re.compile(rb'"[^"]*"')
 _LEADING_ID = re.compile(rb"-?[0-9]+")
 _ALL_BUT_QUOTES_AND_NEWLINES = bytes(byte for byte in range(256) if byte not in b'"\n')
 
@@ -40,22 +41,26 @@ def split(records: Records) -> Iterator[Any]:
     if isinstance(records, list):
         yield from records
         return
-    pending = b""
+    # Every byte is looked at once: a cell may hold a hundred thousand lines.
+    lines: list[bytes] = []
+    quotes = 0
     for line in io.BytesIO(records):
-        pending += line
-        if pending.count(b'"') % 2 == 0:
-            yield pending
-            pending = b""
+        lines.append(line)
+        quotes += line.count(b'"')
+        if quotes % 2 == 0:
+            yield b"".join(lines)
+            lines.clear()
 
 
 def first(records: Records) -> Any:
     """The first of them, which must be there."""
     if isinstance(records, list):
         return records[0]
-    end = 0
+    end = quotes = 0
     while True:
-        end = records.index(b"\n", end) + 1
-        if records.count(b'"', 0, end) % 2 == 0:
+        start, end = end, records.index(b"\n", end) + 1
+        quotes += records.count(b'"', start, end)
+        if quotes % 2 == 0:
             return records[:end]
 
 
@@ -64,10 +69,11 @@ def last(records: Records) -> Any:
     if isinstance(records, list):
         return records[-1]
     # Before the newline that ends the last but one, and so after it too, the number of quotes is even.
-    start = len(records)
+    start, quotes = len(records), 0
     while True:
-        start = records.rfind(b"\n", 0, start - 1) + 1
-        if start == 0 or records.count(b'"', start) % 2 == 0:
+        end, start = start, records.rfind(b"\n", 0, start - 1) + 1
+        quotes += records.count(b'"', start, end)
+        if start == 0 or quotes % 2 == 0:
             return records[start:]
 
 
@@ -76,6 +82,16 @@ def without_first(records: Records) -> Records:
     if isinstance(records, list):
         return records[1:]
     return records[len(first(records)) :]
+
+
+def integers(records: Records, place: int, records_format: str) -> Iterator[int]:
+    """What stands at that place, from 0 on, in each of them."""
+    if isinstance(records, list):
+        return (int(record[place]) for record in records)
+    delimiter = b"\t" if records_format == "tsv" else b","
+    # Without what is quoted, every newline ends a record and every delimiter a cell.
+    lines = _QUOTED.sub(b"", records).split(b"\n")[:-1]
+    return (int(line.split(delimiter, place + 1)[place]) for line in lines)
 
 
 def leading_id(record: Any) -> Any:

@@ -13,7 +13,7 @@ import requests
 
 from ckanpackager.errors import IncompleteError, SourceError
 from ckanpackager.job import Job
-from ckanpackager.sources.http import Client, unreachable
+from ckanpackager.sources.http import Client, shown, unreachable
 
 CHUNK = 1 << 20  # bytes
 _MOST_REDIRECTS = 5
@@ -56,7 +56,7 @@ class RemoteFile:
         """Raise IncompleteError unless as many bytes came as the host announced."""
         if self.size is not None and self.bytes_read != self.size:
             raise IncompleteError(
-                f"{self.bytes_read} of {self.size} bytes came from {self._job.resource_url}."
+                f"{self.bytes_read} of {self.size} bytes came from {shown(self._job.source_url)}."
             )
 
     def _open(self, url: str) -> requests.Response:
@@ -65,14 +65,22 @@ class RemoteFile:
             if not response.is_redirect:
                 break
             response.close()
-            url = urljoin(url, response.headers["Location"])
-            if urlsplit(url).scheme not in ("http", "https"):
-                raise SourceError(f"{self._job.resource_url} redirects to {url}, which is no web address.")
+            try:
+                url = urljoin(url, response.headers["Location"])
+                is_web = urlsplit(url).scheme in ("http", "https")
+            except ValueError as error:
+                raise SourceError(f"{shown(url)} redirects to no address at all: {error}.") from error
+            if not is_web:
+                raise SourceError(
+                    f"{shown(self._job.source_url)} redirects to {shown(url)}, which is no web address."
+                )
         else:
-            raise SourceError(f"{self._job.resource_url} redirects more than {_MOST_REDIRECTS} times.")
+            raise SourceError(f"{shown(self._job.source_url)} redirects more than {_MOST_REDIRECTS} times.")
         if response.status_code != 200:
             response.close()
-            raise SourceError(f"{url} answered {response.status_code} {response.reason}.{self._advice(url)}")
+            raise SourceError(
+                f"{shown(url)} answered {response.status_code} {response.reason}.{self._advice(url)}"
+            )
         return response
 
     def _key_for(self, url: str) -> str | None:
