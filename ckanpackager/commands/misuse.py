@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Collection, Sequence
 
+_OPTION = re.compile(r"^ +(-\S+)", re.MULTILINE)
 _LEFT_OVER = re.compile(r"\((?:None, )*'([^']*)'")
 
 
@@ -18,7 +19,7 @@ def explain(usage: str, words: Sequence[str], reason: str, commands: Collection[
     lines = usage.partition("Usage:\n")[2].partition("\n\n")[0].splitlines()
     command = next((word for word in words if word in commands), None)
     about = [line for line in lines if command is None or command in _literals(line)]
-    problem = _problem(words, reason.splitlines()[0], command, commands, about)
+    problem = _problem(words, reason.splitlines()[0], command, commands, [*about, *_everywhere(usage)])
     return "\n".join([*problem, "Usage:", *about, "", "ckanpackager --help says more."])
 
 
@@ -37,6 +38,15 @@ def _problem(
         hint = f" Did you mean {near[0]}?" if near else ""
         return [f"ckanpackager: there is no command {strange[0]}.{hint}"]
     return ["ckanpackager: which command?"]
+
+
+def _everywhere(usage: str) -> list[str]:
+    """The options that go with every command: those that the usage lines do not give to some of them."""
+    lines, _, options = usage.partition("Options:\n")
+    return sorted(
+        set(_OPTION.findall(options))
+        - {literal for line in lines.splitlines() for literal in _literals(line)}
+    )
 
 
 def _literals(line: str) -> list[str]:
