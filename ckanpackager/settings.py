@@ -157,7 +157,8 @@ class Settings:
         "sqlite:////var/lib/ckanpackager/stats.db",
         checks.database,
         "The database of requests, errors and waiting jobs: sqlite:/// and the path of a file (four slashes "
-        "begin a full path), or postgresql://user:password@host/database. It cannot be in memory.",
+        "begin a full path), or postgresql://user:password@host/database. It cannot be in memory, and it "
+        "belongs to one service.",
         group="Files",
     )
     STORE_DIRECTORY: str = _setting(
