@@ -173,7 +173,7 @@ def test_what_the_retired_command_line_understood_is_understood(words: str) -> N
         (["status", "--jsno"], "--jsno does not go with it"),
         (["jobs", "show"], "jobs (show|retry|cancel) JOB"),
         (["queue"], "ckanpackager queue: something is missing"),
-        (["-p", "host", "-q", "dwc-plan"], "ckanpackager dwc-plan: something is missing"),
+        (["-d", "file", "-p", "host", "-q", "dwc-plan"], "ckanpackager dwc-plan: something is missing"),
         (["-p", "host", "jobs", "show", "-x"], "ckanpackager jobs: -x does not go with it."),
         (["status", "-p"], "-p needs a value"),
         (["-q"], "which command?"),
@@ -559,6 +559,13 @@ def test_a_job_that_failed_is_shown_with_its_reason_once() -> None:
     assert views.job({"job": failed}) == f"job    {JOB}\nstate  failed\nerror  CKAN said: no such table."
     died = views.job({"job": {**failed, "attempts": 3}})
     assert "broken off  3 times\n" in died
+
+
+def test_a_job_whose_mail_waits_is_shown_with_the_reason() -> None:
+    mails = [{"kind": "ready", "state": "waiting", "error": "The mail server cannot be reached."}]
+    shown = views.job({"job": {"id": JOB, "state": "built", "mails": mails}})
+    assert "mail trouble  The mail server cannot be reached." in shown
+    assert "mail trouble" not in views.job({"job": {"id": JOB, "state": "done", "mails": []}})
 
 
 def test_what_was_removed_is_said(ask: Run) -> None:

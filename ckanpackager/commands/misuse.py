@@ -16,7 +16,7 @@ def explain(usage: str, words: Sequence[str], reason: str, commands: Collection[
     if "requires argument" in reason:
         option = reason.partition(" ")[0]
         return f"ckanpackager: {option} needs a value; ckanpackager --help says which."
-    lines = usage.partition("Usage:\n")[2].partition("\n\n")[0].splitlines()
+    lines = _usage_lines(usage)
     command = next((word for word in words if word in commands), None)
     about = [line for line in lines if command is None or command in _literals(line)]
     problem = _problem(words, reason.splitlines()[0], command, commands, [*about, *_everywhere(usage)])
@@ -42,11 +42,12 @@ def _problem(
 
 def _everywhere(usage: str) -> list[str]:
     """The options that go with every command: those that the usage lines do not give to some of them."""
-    lines, _, options = usage.partition("Options:\n")
-    return sorted(
-        set(_OPTION.findall(options))
-        - {literal for line in lines.splitlines() for literal in _literals(line)}
-    )
+    options = _OPTION.findall(usage.partition("Options:\n")[2])
+    return sorted(set(options) - {literal for line in _usage_lines(usage) for literal in _literals(line)})
+
+
+def _usage_lines(usage: str) -> list[str]:
+    return usage.partition("Usage:\n")[2].partition("\n\n")[0].splitlines()
 
 
 def _literals(line: str) -> list[str]:

@@ -160,6 +160,7 @@ def job(answer: Mapping[str, Any]) -> str:
         "sha256": known.get("sha256"),
         "report": known.get("report"),
         "error": known.get("error"),
+        "mail trouble": next((mail["error"] for mail in known.get("mails") or () if mail.get("error")), ""),
     }
     events = [
         (output.moment(event["timestamp"]), event["state"], event.get("reason"))
