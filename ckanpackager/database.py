@@ -142,12 +142,15 @@ def open_database(url: str, models: Sequence[type[peewee.Model]]) -> peewee.Data
                 database.execute_sql(f"DROP INDEX IF EXISTS {index}")
             _mark()
     except UNUSABLE as error:
-        raise UnavailableError(
-            f"STATS_DB: the database cannot be opened now: {str(error).strip()}."
-        ) from error
+        raise UnavailableError(f"STATS_DB: the database cannot be opened now: {said(error)}") from error
     except (peewee.PeeweeException, RuntimeError, ImportError, KeyError) as error:
-        raise SettingsError(f"STATS_DB: the database cannot be opened: {error}.") from error
+        raise SettingsError(f"STATS_DB: the database cannot be opened: {said(error)}") from error
     return database
+
+
+def said(error: BaseException) -> str:
+    """What a database's driver had to say, which may be of several lines, as one sentence."""
+    return " ".join(str(error).split()).rstrip(".?") + "."
 
 
 def _refuse_newer() -> None:

@@ -131,14 +131,14 @@ class Form:
             return False
         raise BadRequestError(f"{name} must be true or false.")
 
-    def integer(self, name: str) -> int | None:
-        """A number of rows, or None."""
+    def integer(self, name: str, of: str = "rows") -> int | None:
+        """A number of rows, or of what is said, or None."""
         value = self._form.get(name)
         if value is None or value == "":
             return None
         text = str(value).strip()
         if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > _BIGGEST_INTEGER:
-            raise BadRequestError(f"{name} must be a whole number of rows, 0 or more.")
+            raise BadRequestError(f"{name} must be a whole number of {of}, 0 or more.")
         return int(text)
 
     def names(self, name: str) -> tuple[str, ...] | None:

@@ -59,7 +59,11 @@ _NO_LIMIT = 2**62  # the handlers bound what they keep of a body, and read the r
 def main() -> int:
     """Run the service until it is told to stop. Returns the exit status: 78 (EX_CONFIG) where the
     settings have to be changed, so that systemd does not try again and again."""
-    docopt.docopt(__doc__, version=__version__)
+    try:
+        docopt.docopt(__doc__, version=__version__)
+    except docopt.DocoptExit:
+        print("ckanpackager-service takes no arguments; --help says more.", file=sys.stderr)  # noqa: T201 - as below
+        return 1
     try:
         settings = Settings.from_environment()
         start_logging(settings.DEBUG, (settings.SECRET, settings.SMTP_PASSWORD))

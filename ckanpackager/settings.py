@@ -157,7 +157,8 @@ class Settings:
         "sqlite:////var/lib/ckanpackager/stats.db",
         checks.database,
         "The database of requests, errors and waiting jobs: sqlite:/// and the path of a file (four slashes "
-        "begin a full path), or postgresql://user:password@host/database. It cannot be in memory.",
+        "begin a full path), or postgresql://user:password@host/database. It cannot be in memory, and it "
+        "belongs to one service.",
         group="Files",
     )
     STORE_DIRECTORY: str = _setting(
@@ -605,7 +606,7 @@ def _run(path: str) -> dict[str, Any]:
         raise SettingsError(f"{path}: the settings file is not Python: {error}.") from error
     try:
         exec(code, names)  # noqa: S102 - the settings file is a program of the admin's own
-    except Exception as error:  # whatever that program raises is what the admin must read
+    except (Exception, SystemExit) as error:  # whatever that program raises is what the admin must read
         calls = traceback.extract_tb(error.__traceback__)
         line = next((f", line {call.lineno}" for call in reversed(calls) if call.filename == path), "")
         raise SettingsError(

@@ -38,7 +38,8 @@ SUCCESS_MESSAGE = "Your request has been accepted, and the resource will be e-ma
 # -----
 
 # The database of requests, errors and waiting jobs: sqlite:/// and the path of a file (four slashes begin a
-# full path), or postgresql://user:password@host/database. It cannot be in memory.
+# full path), or postgresql://user:password@host/database. It cannot be in memory, and it belongs to one
+# service.
 STATS_DB = "sqlite:////var/lib/ckanpackager/stats.db"
 
 # The folder where finished packages are stored. They outlive a restart of the machine in one that is not

@@ -88,7 +88,7 @@ DONE = RUNNING | {
     "sha256": "ab" * 32,
     "finished": 1700000100,
     "expires": 1700604900,
-    "api_url": "https://data.example.org/api/3/action/datastore_search",
+    "source_url": "https://data.example.org/api/3/action/datastore_search",
 }
 BUILT = DONE | {"state": "built", "finished": None}
 EVENTS = [

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckanpackager import __version__, cli
-from ckanpackager.commands import client, console, output, parameters
+from ckanpackager.commands import client, console, output, parameters, views
 from ckanpackager.errors import BadRequestError
 from tests import answers
 from tests.answers import ERRORS, JOB, STATUS
@@ -173,6 +173,8 @@ def test_what_the_retired_command_line_understood_is_understood(words: str) -> N
         (["status", "--jsno"], "--jsno does not go with it"),
         (["jobs", "show"], "jobs (show|retry|cancel) JOB"),
         (["queue"], "ckanpackager queue: something is missing"),
+        (["-d", "file", "-p", "host", "-q", "dwc-plan"], "ckanpackager dwc-plan: something is missing"),
+        (["-p", "host", "jobs", "show", "-x"], "ckanpackager jobs: -x does not go with it."),
         (["status", "-p"], "-p needs a value"),
         (["-q"], "which command?"),
         (["stats", "it's"], "stats"),
@@ -550,6 +552,20 @@ def test_a_job_is_shown_with_its_history(ask: Run) -> None:
         "2023-11-14 22:13:20  queued  accepted\n"
         "2023-11-14 22:15:00  done\n"
     )
+
+
+def test_a_job_that_failed_is_shown_with_its_reason_once() -> None:
+    failed = {"id": JOB, "state": "failed", "error": "CKAN said: no such table.", "attempts": 0}
+    assert views.job({"job": failed}) == f"job    {JOB}\nstate  failed\nerror  CKAN said: no such table."
+    died = views.job({"job": {**failed, "attempts": 3}})
+    assert "broken off  3 times\n" in died
+
+
+def test_a_job_whose_mail_waits_is_shown_with_the_reason() -> None:
+    mails = [{"kind": "ready", "state": "waiting", "error": "The mail server cannot be reached."}]
+    shown = views.job({"job": {"id": JOB, "state": "built", "mails": mails}})
+    assert "mail trouble  The mail server cannot be reached." in shown
+    assert "mail trouble" not in views.job({"job": {"id": JOB, "state": "done", "mails": []}})
 
 
 def test_what_was_removed_is_said(ask: Run) -> None:

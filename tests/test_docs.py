@@ -23,6 +23,12 @@ def test_the_command_line_is_in_the_readme_as_it_is() -> None:
     assert textwrap.indent(cli.USAGE.strip(), "    ").rstrip() in README
 
 
+@pytest.mark.parametrize("name", ["README.rst", "CHANGELOG.rst"])
+def test_no_line_outside_a_table_is_too_wide_for_a_terminal(name: str) -> None:
+    lines = (ROOT / name).read_text().splitlines()
+    assert [line for line in lines if len(line) > 140 and not line.startswith("     - ")] == []
+
+
 def test_every_placeholder_is_in_the_readme() -> None:
     for name in (*settings.PLACEHOLDERS, *settings.FAILURE_PLACEHOLDERS):
         assert f"{{{name}}}" in README

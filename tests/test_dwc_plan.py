@@ -722,7 +722,7 @@ photos  multimedia  title   title
 
 event_id is almost eventID, which is another name: rename the column if it means that.
 occurrence lacks basisOfRecord, which Occurrence requires.
-occurrence lacks occurrenceID and scientificName and eventDate, without which GBIF may not take or show its rows.
+occurrence lacks occurrenceID, scientificName and eventDate, without which GBIF may not take or show its rows.
 multimedia lacks identifier, without which GBIF may not take or show its rows.
 """
     )

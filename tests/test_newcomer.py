@@ -204,3 +204,11 @@ def test_both_programs_explain_themselves() -> None:
                 [COMMAND.with_name(program), option], capture_output=True, text=True, timeout=60
             )
             assert (said.returncode, words in said.stdout) == (0, True)
+
+
+def test_service_that_is_given_arguments_says_where_to_read() -> None:
+    said = subprocess.run(
+        [COMMAND.with_name("ckanpackager-service"), "start"], capture_output=True, text=True, timeout=60
+    )
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr == "ckanpackager-service takes no arguments; --help says more.\n"

@@ -738,6 +738,7 @@ def test_a_visitor_can_cancel_from_the_page_and_nothing_is_left(
     if accept == "text/html":
         assert (done.url, done.history[0].status_code) == (page.url, 303)
         assert "<h1>Your package was cancelled</h1>" in done.text
+        assert "ask for it again on the data portal" in done.text
         assert "<form" not in done.text
     else:
         assert done.json()["job"] == service.job(job_id)

@@ -121,6 +121,7 @@ def test_file_can_name_folders_beside_itself(tmp_path):
             ", line 2: the settings file fails: ZeroDivision",
         ),
         ("import no_such_module_at_all\n", ", line 1: the settings file fails: ModuleNotFoundError"),
+        ("PORT = 1\nraise SystemExit\n", ", line 2: the settings file fails: SystemExit"),
         ("PORT = 1\0\n", "(, line 1)?: the settings file is not Python"),
         ("# coding: no-such-coding\n", ": the settings file is not Python: unknown encoding"),
     ],

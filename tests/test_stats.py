@@ -10,7 +10,7 @@ import peewee
 import pytest
 
 from ckanpackager import stats
-from ckanpackager.database import SCHEMA_VERSION, UNUSABLE, DatabaseThread, open_database
+from ckanpackager.database import SCHEMA_VERSION, UNUSABLE, DatabaseThread, open_database, said
 from ckanpackager.errors import SettingsError, UnavailableError
 from ckanpackager.form import Form
 from ckanpackager.job import Job
@@ -148,6 +148,12 @@ def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(SettingsError, match="newer ckanpackager"):
         open_database(url, MODELS)
+
+
+def test_what_a_driver_says_in_lines_is_told_as_one_sentence() -> None:
+    lines = "connection refused\n\tIs the server running on that host?\n"
+    assert said(RuntimeError(lines)) == "connection refused Is the server running on that host."
+    assert said(RuntimeError("no such file.")) == "no such file."
 
 
 def test_a_database_that_cannot_be_opened_is_named() -> None:

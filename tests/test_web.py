@@ -7,13 +7,17 @@ import socket
 import sqlite3
 import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
+from tornado.template import Loader
 
+from ckanpackager import figures
 from ckanpackager.demo.ckan import PENGUINS
+from ckanpackager.web import app
 from tests.conftest import StartService
 from tests.fake_ckan import FakeCkan
 from tests.services import SECRET, TIMEOUT, Service, running_service
@@ -235,7 +239,7 @@ def test_parameters_may_be_written_in_four_ways(service: Service, request_: dict
         ("/statistics/errors", {"offset": "-1"}, "offset"),
         ("/statistics/requests", {"limit": "10001"}, "limit"),
         ("/jobs", {"state": "lost"}, "state"),
-        ("/clear_caches", {"older_than": "x"}, "older_than"),
+        ("/clear_caches", {"older_than": "x"}, "older_than must be a whole number of seconds"),
     ],
 )
 def test_a_parameter_that_is_wrong_is_named(
@@ -285,6 +289,27 @@ def test_a_job_that_is_not_there_is_not_found(service: Service) -> None:
     assert answer.status_code == 404
     assert answer.headers["Content-Type"].startswith("text/html")
     assert "There is no job" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/jobs/0123abcd", "/download/", "/no/such/path"])
+def test_a_link_that_was_cut_short_is_answered_with_a_page_in_a_browser(service: Service, path: str) -> None:
+    answer = requests.get(service.url + path, headers={"Accept": "text/html,*/*;q=0.8"}, timeout=TIMEOUT)
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert f"There is nothing at {path}." in answer.text
+    assert_refused(requests.get(service.url + path, timeout=TIMEOUT), 404, "NotFoundError")
+
+
+def test_the_page_of_a_file_says_how_long_it_still_takes() -> None:
+    names = ["rows_total", "report", "download_url"]
+    job = {"id": "1", "state": "running", "resource_id": "r", "bytes_done": 1_000_000, "created": 0}
+    job |= {"eta_seconds": 186, **dict.fromkeys(names)}
+    page = Loader(str(Path(app.__file__).parent / "templates")).load("job.html")
+    shown = page.generate(job=job, headline="", refresh=5, figures=figures, version="").decode()
+    assert "<p>1.0 MB so far, about 3 minutes to go.</p>" in shown
+    job["eta_seconds"] = None
+    shown = page.generate(job=job, headline="", refresh=5, figures=figures, version="").decode()
+    assert "<p>1.0 MB so far.</p>" in shown
 
 
 def test_what_is_refused_is_one_line_in_the_log(service: Service) -> None:

@@ -25,6 +25,7 @@ from ckanpackager.commands import output, parameters
 from ckanpackager.commands.client import Service, cause
 from ckanpackager.commands.console import Console
 from ckanpackager.commands.parameters import Arguments
+from ckanpackager.database import said
 from ckanpackager.dwc.configuration import Configuration
 from ckanpackager.errors import MailError, NotAuthorizedError, NotFoundError, PackagerError, SettingsError
 from ckanpackager.notify import mail
@@ -186,7 +187,7 @@ def _database(patient: Patient) -> Iterator[tuple[str, str]]:
     except peewee.ImproperlyConfigured:
         yield FAIL, "STATS_DB: PostgreSQL needs its driver: pip install 'ckanpackager[postgresql]'."
     except (sqlite3.Error, peewee.PeeweeException, RuntimeError) as error:
-        yield FAIL, f"STATS_DB: the database cannot be opened: {str(error).strip()}."
+        yield FAIL, f"STATS_DB: the database cannot be opened: {said(error)}"
 
 
 def _sqlite(path: Path) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Collection, Sequence
 
+_OPTION = re.compile(r"^ +(-\S+)", re.MULTILINE)
 _LEFT_OVER = re.compile(r"\((?:None, )*'([^']*)'")
 
 
@@ -15,10 +16,10 @@ def explain(usage: str, words: Sequence[str], reason: str, commands: Collection[
     if "requires argument" in reason:
         option = reason.partition(" ")[0]
         return f"ckanpackager: {option} needs a value; ckanpackager --help says which."
-    lines = usage.partition("Usage:\n")[2].partition("\n\n")[0].splitlines()
+    lines = _usage_lines(usage)
     command = next((word for word in words if word in commands), None)
     about = [line for line in lines if command is None or command in _literals(line)]
-    problem = _problem(words, reason.splitlines()[0], command, commands, about)
+    problem = _problem(words, reason.splitlines()[0], command, commands, [*about, *_everywhere(usage)])
     return "\n".join([*problem, "Usage:", *about, "", "ckanpackager --help says more."])
 
 
@@ -37,6 +38,16 @@ def _problem(
         hint = f" Did you mean {near[0]}?" if near else ""
         return [f"ckanpackager: there is no command {strange[0]}.{hint}"]
     return ["ckanpackager: which command?"]
+
+
+def _everywhere(usage: str) -> list[str]:
+    """The options that go with every command: those that the usage lines do not give to some of them."""
+    options = _OPTION.findall(usage.partition("Options:\n")[2])
+    return sorted(set(options) - {literal for line in _usage_lines(usage) for literal in _literals(line)})
+
+
+def _usage_lines(usage: str) -> list[str]:
+    return usage.partition("Usage:\n")[2].partition("\n\n")[0].splitlines()
 
 
 def _literals(line: str) -> list[str]:

@@ -145,12 +145,13 @@ def job(answer: Mapping[str, Any]) -> str:
     shown: dict[str, object] = {
         "job": known.get("id"),
         "state": known.get("state"),
-        "now": progress(known),
+        # Why a job has failed stands below, as its error.
+        "now": "" if known.get("state") == "failed" else progress(known),
         "task": known.get("task"),
         "resource": known.get("resource_id"),
-        "from": known.get("api_url") or known.get("resource_url"),
+        "from": known.get("source_url"),
         "e-mail": known.get("email"),
-        "attempts": known.get("attempts"),
+        "broken off": output.count(known["attempts"], "time") if known.get("attempts") else "",
         "accepted": output.moment(known.get("created")),
         **{name: output.moment(known.get(name)) for name in times[1:]},
         "download": known.get("download_url"),
@@ -159,6 +160,7 @@ def job(answer: Mapping[str, Any]) -> str:
         "sha256": known.get("sha256"),
         "report": known.get("report"),
         "error": known.get("error"),
+        "mail trouble": next((mail["error"] for mail in known.get("mails") or () if mail.get("error")), ""),
     }
     events = [
         (output.moment(event["timestamp"]), event["state"], event.get("reason"))

@@ -137,14 +137,14 @@ def _missing(file: File, plan: Plan) -> Iterator[str]:
     for name in sorted(required):
         yield f"{file.stem} lacks {name}, which {file.definition.name} requires."
     if wanted:
-        yield f"{file.stem} lacks {' and '.join(wanted)}, without which GBIF may not take or show its rows."
+        yield f"{file.stem} lacks {_listed(wanted)}, without which GBIF may not take or show its rows."
 
 
 def _outdated(file: File) -> Iterator[str]:
     gone = outdated(file.definition.row_type)
     names = [column.term.prefixed for column in file.columns if column.term.iri in gone]
     if names:
-        yield f"{file.stem} has {' and '.join(names)}, given up by GBIF since 2014: name a newer definition."
+        yield f"{file.stem} has {_listed(names)}, given up by GBIF since 2014: name a newer definition."
 
 
 def _ambiguous(file: File) -> Iterator[str]:
@@ -153,8 +153,13 @@ def _ambiguous(file: File) -> Iterator[str]:
 
     names = [name(column) for column in file.columns]
     for twice in sorted({each for each in names if names.count(each) > 1}):
-        both = " and ".join(column.term.prefixed for column in file.columns if name(column) == twice)
+        both = _listed([column.term.prefixed for column in file.columns if name(column) == twice])
         yield f"{file.stem} has both {both}: some readers take neither then, so fill only one."
+
+
+def _listed(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _licences(file: File) -> Iterator[str]:

@@ -58,7 +58,7 @@ class ClearCaches(PostHandler):
     async def post(self) -> None:
         """Remove all packages that are not needed; ``expired`` or ``older_than`` (seconds) limits them."""
         form = self.form()
-        older_than = None if form.boolean("expired") else form.integer("older_than") or 0
+        older_than = None if form.boolean("expired") else form.integer("older_than", "seconds") or 0
         removed, freed = await self.queue.remove_packages(older_than)
         self.answer({"removed": removed, "freed": freed})
 

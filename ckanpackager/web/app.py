@@ -11,7 +11,6 @@ from ckanpackager.jobs.queue import JobQueue
 from ckanpackager.settings import Settings
 from ckanpackager.stats import Statistics
 from ckanpackager.web import api, downloads, pages
-from ckanpackager.web.handler import NotFoundHandler
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ def make_app(
             (_JOB + r"/cancel", pages.Cancel),
             (r"/download/([A-Za-z0-9_-][A-Za-z0-9_.-]*)", downloads.Download),
         ],
-        default_handler_class=NotFoundHandler,
+        default_handler_class=pages.Nowhere,
         template_path=str(Path(__file__).parent / "templates"),
         log_function=_log_request,
         config=settings,

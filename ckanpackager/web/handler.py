@@ -147,14 +147,6 @@ class PostHandler(Handler):
             raise errors.NotAuthorizedError("The secret is wrong.")
 
 
-class NotFoundHandler(Handler):
-    """Answers every path that is not in the table."""
-
-    def prepare(self) -> None:
-        """Refuse, whatever the method."""
-        raise errors.NotFoundError(f"There is nothing at {self.request.path}.")
-
-
 def as_packager_error(error: BaseException | None) -> errors.PackagerError:
     """What the caller may be told about ``error``: foreseen ones as they are, others without their words."""
     if isinstance(error, errors.PackagerError):

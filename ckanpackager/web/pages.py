@@ -7,7 +7,7 @@ job's page is found only by its unguessable address.
 from typing import Any
 
 from ckanpackager import __version__, figures
-from ckanpackager.errors import PackagerError
+from ckanpackager.errors import NotFoundError, PackagerError
 from ckanpackager.web.api import Status
 from ckanpackager.web.handler import Handler, PostHandler
 
@@ -34,6 +34,11 @@ class Page(Handler):
         accept = self.request.headers.get("Accept", "")
         return "application/json" in accept and "text/html" not in accept
 
+    @property
+    def is_browser(self) -> bool:
+        """Does the client ask for a page by name, as no program does?"""
+        return "text/html" in self.request.headers.get("Accept", "")
+
     def show(self, template: str, **values: Any) -> None:
         """Finish with a page that loads nothing from anywhere."""
         self.set_header(
@@ -57,6 +62,21 @@ class Home(Page, Status):
     def get(self) -> None:
         """Say what this is."""
         self.show("home.html", refresh=None)
+
+
+class Nowhere(Page):
+    """Every path that is not in the table: a page for browsers, such as for a link that was cut short."""
+
+    def prepare(self) -> None:
+        """Refuse, whatever the method."""
+        raise NotFoundError(f"There is nothing at {self.request.path}.")
+
+    def show_error(self, error: PackagerError) -> None:
+        """In a page for a browser alone."""
+        if self.is_browser:
+            super().show_error(error)
+        else:
+            Handler.show_error(self, error)
 
 
 class JobPage(Page, PostHandler):
@@ -94,18 +114,14 @@ class Cancel(Page, PostHandler):
         else:
             self.form()
             await self.queue.cancel(job_id)
-        if by_visitor and self._is_browser:
+        if by_visitor and self.is_browser:
             self.redirect(f"../{job_id}", status=303)
         else:
             self.answer({"job": await self.queue.view(job_id, private=not by_visitor)})
 
     def show_error(self, error: PackagerError) -> None:
         """In a page for a browser alone."""
-        if self._is_browser:
+        if self.is_browser:
             self.show("error.html", message=str(error), refresh=None)
         else:
             Handler.show_error(self, error)
-
-    @property
-    def _is_browser(self) -> bool:
-        return "text/html" in self.request.headers.get("Accept", "")
