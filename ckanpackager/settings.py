@@ -181,8 +181,8 @@ class Settings:
     KEEP_TIME: int = _setting(
         7 * DAY,
         checks.whole(1, CENTURY),
-        "The seconds for which a finished package can be downloaded, after which it is removed; not less "
-        "than CACHE_TIME. 604800 is a week.",
+        "The seconds for which a package can be downloaded after it was announced, for the last time if to "
+        "several visitors; then it is removed. Not less than CACHE_TIME. 604800 is a week.",
     )
     MIN_FREE_SPACE: int = _setting(
         200_000_000,

@@ -53,8 +53,8 @@ TEMP_DIRECTORY = "/tmp"
 # 86400 is a day.
 CACHE_TIME = 86400
 
-# The seconds for which a finished package can be downloaded, after which it is removed; not less than
-# CACHE_TIME. 604800 is a week.
+# The seconds for which a package can be downloaded after it was announced, for the last time if to several
+# visitors; then it is removed. Not less than CACHE_TIME. 604800 is a week.
 KEEP_TIME = 604800
 
 # The bytes that are to be free on the disks of STORE_DIRECTORY, TEMP_DIRECTORY and STATS_DB. Where there are

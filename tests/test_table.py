@@ -434,6 +434,21 @@ def test_a_package_is_not_used_for_another_request(bench: Bench, parameters: dic
     assert bench.state(bench.accept(**parameters)) == "queued"
 
 
+def test_whoever_hears_of_a_package_last_has_all_the_time_for_it(bench: Bench) -> None:
+    """It is used again, and the mail about it is sent late."""
+    day, keep = 86_400, bench.settings.KEEP_TIME
+    first = bench.accept(email="a@localhost.example")
+    bench.build(bench.claim())
+    bench.mail(10)
+    assert bench.table.view(first)["expires"] == 10 + keep
+    second = bench.accept(day - 10, email="b@localhost.example")
+    assert bench.table.view(second)["expires"] == day - 10 + keep
+    bench.mail(3 * day)
+    assert bench.table.view(second)["expires"] == 3 * day + keep
+    assert bench.table.remove_packages(2 * day + keep) == []
+    assert len(bench.table.remove_packages(3 * day + keep)) == 1
+
+
 def test_a_package_that_is_too_old_or_gone_is_not_used_again(bench: Bench) -> None:
     job_id = bench.finish(now=0)
     assert bench.state(bench.accept(now=bench.settings.CACHE_TIME)) == "queued"

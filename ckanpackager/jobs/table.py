@@ -300,6 +300,7 @@ class JobTable:
         """The announcement was handed to the mail server: the job is done."""
         if row.state == State.BUILT:
             row.finished = now
+            self._keep(row.package, now)
             self._change(row, State.DONE, "the e-mail was handed to the mail server", now)
             self._forget(row)
 
@@ -522,6 +523,7 @@ class JobTable:
     def _adopt(
         self, row: JobRow, package: PackageRow, now: float, reason: str = "the same package was made lately"
     ) -> None:
+        self._keep(package, now)
         row.package = package
         row.rows_total = package.rows
         row.lease = row.error = row.unavailable_since = None
@@ -530,6 +532,11 @@ class JobTable:
             self._statistics.log_request(job_of(row), now)
         self._change(row, State.BUILT, reason, now)
         MailRow.create(job=row, kind="ready")
+
+    def _keep(self, package: PackageRow, now: float) -> None:
+        """The package is announced, if not for the first time: who hears of it has all of KEEP_TIME."""
+        package.expires = max(package.expires, now + self._settings.KEEP_TIME)
+        package.save()
 
     def _fail(self, row: JobRow, error: str, now: float) -> None:
         row.lease = None
