@@ -5,6 +5,7 @@ committed is on the disk: an answer that depends on it may be given.
 """
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -131,16 +132,19 @@ def open_database(url: str, models: Sequence[type[peewee.Model]]) -> peewee.Data
     try:
         database: peewee.Database = db_url.connect(url, **arguments)
         database.bind([Schema, *models])
-        database.connect()
-        with database.atomic():
-            database.create_tables([Schema])
-            _refuse_newer()
-            for model in models:
-                _complete(database, model)
-            database.create_tables(models)
-            for index in _DROPPED_INDEXES:
-                database.execute_sql(f"DROP INDEX IF EXISTS {index}")
-            _mark()
+        with contextlib.ExitStack() as undo:
+            database.connect()
+            undo.callback(database.close)
+            with database.atomic():
+                database.create_tables([Schema])
+                _refuse_newer()
+                for model in models:
+                    _complete(database, model)
+                database.create_tables(models)
+                for index in _DROPPED_INDEXES:
+                    database.execute_sql(f"DROP INDEX IF EXISTS {index}")
+                _mark()
+            undo.pop_all()
     except UNUSABLE as error:
         raise UnavailableError(f"STATS_DB: the database cannot be opened now: {said(error)}") from error
     except (peewee.PeeweeException, RuntimeError, ImportError, KeyError) as error:

@@ -149,6 +149,7 @@ def test_an_upgrade_that_fails_changes_nothing(make: Make) -> None:
         before = old.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
         with pytest.raises(SettingsError, match=r"^STATS_DB: .*no room"):
             open_database(url, MODELS)
+        assert models.JobRow._meta.database.is_closed()
         assert old.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall() == before
         assert old.execute("SELECT version FROM ckanpackager_schema").fetchall() == [(1,)]
 
