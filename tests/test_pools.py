@@ -571,7 +571,7 @@ def test_a_package_that_was_written_down_unheard_is_kept(
         assert stage.running(MAIL)
         (package,) = stage.bench.store.folder.glob("*.zip")
         assert stage.bench.table.view(job_id)["download_url"].endswith(package.name)
-        assert not stage.running()
+        await stage.until(lambda: not stage.running())
 
     stage(scene)
 
