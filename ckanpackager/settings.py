@@ -218,7 +218,8 @@ class Settings:
     CKAN_REQUESTS: int = _setting(
         4,
         checks.whole(1, 64),
-        "The number of requests for rows to one CKAN that may be under way at once, over all jobs.",
+        "The number of requests to one CKAN, or one host of files, that may be under way at once, over all "
+        "jobs.",
     )
     SLOW_REQUEST: int = _setting(
         50000,

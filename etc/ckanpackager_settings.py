@@ -78,7 +78,7 @@ PAGE_SIZE = 5000
 # The number of pages of one resource that may be under way at once.
 PAGES_AT_ONCE = 2
 
-# The number of requests for rows to one CKAN that may be under way at once, over all jobs.
+# The number of requests to one CKAN, or one host of files, that may be under way at once, over all jobs.
 CKAN_REQUESTS = 4
 
 # A request for more rows than this is slow, and goes to the slow workers.

@@ -6,10 +6,13 @@ import signal
 import threading
 from pathlib import Path
 
+import pytest
+
 from ckanpackager.demo.ckan import PENGUINS
+from ckanpackager.sources import slots
 from ckanpackager.sources.slots import Slots
 from tests.conftest import StartService
-from tests.fake_ckan import FakeCkan, a_page
+from tests.fake_ckan import FakeCkan, a_download, a_page
 from tests.services import Service
 
 URL = "http://ckan.example:5000/api"
@@ -64,6 +67,44 @@ def test_no_more_requests_are_under_way_than_a_ckan_is_to_bear(
     for job_id in jobs:
         assert service.wait_for(job_id)["state"] == "done"
     assert ckan.most_at_once == 2
+
+
+def test_a_file_that_is_being_fetched_is_a_request_under_way(
+    start_service: StartService, ckan: FakeCkan
+) -> None:
+    service = start_service(CKAN_REQUESTS=1)
+    gate = ckan.hold(when=a_download)
+    urls = [ckan.upload(f"{name}.csv", name.encode()) for name in ("first", "second")]
+    jobs = [
+        service.submit("package_url", resource_id=url[-9:-4].strip("/"), resource_url=url) for url in urls
+    ]
+    gate.reached()
+    wait_until_one_waits_for_a_lock(service)
+    assert len(ckan.requests) == 1
+    gate.open()
+    for job_id in jobs:
+        assert service.wait_for(job_id)["state"] == "done"
+    assert ckan.most_at_once == 1
+
+
+def test_who_waits_for_a_slot_says_so_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "_SECONDS_BETWEEN", 0.001)
+    said, got = threading.Semaphore(0), threading.Event()
+
+    def wait_for_a_slot() -> None:
+        with Slots(tmp_path, 1).one(URL, said.release):
+            got.set()
+
+    waiting = threading.Thread(target=wait_for_a_slot)
+    with Slots(tmp_path, 1).one(URL):
+        waiting.start()
+        for _ in range(3):
+            assert said.acquire(timeout=20)
+        assert not got.is_set()
+    assert got.wait(20)
+    waiting.join()
 
 
 def wait_until_one_waits_for_a_lock(service: Service) -> None:

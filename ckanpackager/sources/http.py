@@ -136,12 +136,16 @@ class Client:
         _raise_if_it_may_pass(url, response)
         return response
 
+    def slot(self, url: str) -> contextlib.AbstractContextManager[None]:
+        """One of the requests that the URL's host is to bear at once."""
+        return self._slots.one(url, self._alive) if self._slots else contextlib.nullcontext()
+
     def close(self) -> None:
         """End the connections."""
         self._session.close()
 
     def _ask(self, url: str, query: Mapping[str, Any], key: str | None) -> Answer:
-        with self._slots.one(url) if self._slots else contextlib.nullcontext():
+        with self.slot(url):
             begin = time.monotonic()
             encoding = {"Accept-Encoding": accepted_encoding(urlsplit(url).hostname or "")}
             with self._send("POST", url, key, json=query, headers=encoding) as response:

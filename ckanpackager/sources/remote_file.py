@@ -4,6 +4,7 @@ The key goes to the CKAN that it belongs to, and nowhere else: neither to
 another host that the URL names, nor to one that CKAN redirects to.
 """
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ class RemoteFile:
         self._client = client
         self._ckan_hosts = ckan_hosts
         self.name = file_name(job.resource_url, job.resource_id)
+        self._slot = contextlib.ExitStack()
         self._response = self._open(job.resource_url)
         length = self._response.headers.get("Content-Length", "")
         encoded = self._response.headers.get("Content-Encoding", "identity") != "identity"
@@ -51,6 +53,7 @@ class RemoteFile:
             raise unreachable(self._response.url, error) from error
         finally:
             self._response.close()
+            self._slot.close()
 
     def prove_complete(self) -> None:
         """Raise IncompleteError unless as many bytes came as the host announced."""
@@ -61,10 +64,13 @@ class RemoteFile:
 
     def _open(self, url: str) -> requests.Response:
         for _ in range(_MOST_REDIRECTS + 1):
-            response = self._client.open(url, key=self._key_for(url))
-            if not response.is_redirect:
-                break
-            response.close()
+            with contextlib.ExitStack() as slot:
+                slot.enter_context(self._client.slot(url))
+                response = self._client.open(url, key=self._key_for(url))
+                if not response.is_redirect:
+                    self._slot = slot.pop_all()
+                    break
+                response.close()
             try:
                 url = urljoin(url, response.headers["Location"])
                 is_web = urlsplit(url).scheme in ("http", "https")
@@ -78,6 +84,7 @@ class RemoteFile:
             raise SourceError(f"{shown(self._job.source_url)} redirects more than {_MOST_REDIRECTS} times.")
         if response.status_code != 200:
             response.close()
+            self._slot.close()
             raise SourceError(
                 f"{shown(url)} answered {response.status_code} {response.reason}.{self._advice(url)}"
             )

@@ -8,9 +8,12 @@ import contextlib
 import fcntl
 import hashlib
 import itertools
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
+
+_SECONDS_BETWEEN = 1.0
 
 
 class Slots:
@@ -22,8 +25,8 @@ class Slots:
         self._turn = itertools.count()
 
     @contextlib.contextmanager
-    def one(self, url: str) -> Iterator[None]:
-        """Hold a slot of the URL's host; wait for one if none is free."""
+    def one(self, url: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold a slot of the URL's host; wait for one if none is free, and call ``waiting`` each second."""
         host = hashlib.sha256(urlsplit(url).netloc.lower().encode()).hexdigest()[:16]
         self._folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
@@ -34,5 +37,24 @@ class Slots:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
             else:
-                fcntl.flock(files[next(self._turn) % self._count], fcntl.LOCK_EX)
+                with _every_second(waiting):
+                    fcntl.flock(files[next(self._turn) % self._count], fcntl.LOCK_EX)
             yield
+
+
+@contextlib.contextmanager
+def _every_second(say: Callable[[], None]) -> Iterator[None]:
+    """Call ``say`` again and again, as who waits for a lock cannot."""
+    over = threading.Event()
+
+    def go_on() -> None:
+        while not over.wait(_SECONDS_BETWEEN):
+            say()
+
+    thread = threading.Thread(target=go_on, name="waiting", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
