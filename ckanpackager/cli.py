@@ -116,14 +116,14 @@ def package(arguments: Arguments, console: Console) -> int:
 
 def dwc_plan(arguments: Arguments, console: Console) -> int:
     """``dwc-plan``"""
-    from ckanpackager.commands import dwc_plan as command  # noqa: PLC0415 - as above
+    from ckanpackager.commands import dwc_plan as command  # noqa: PLC0415 - it loads lxml
 
     return command.show(arguments, console)
 
 
 def doctor(arguments: Arguments, console: Console) -> int:
     """``doctor``"""
-    from ckanpackager.commands.doctor import diagnose  # noqa: PLC0415 - as above
+    from ckanpackager.commands.doctor import diagnose  # noqa: PLC0415 - it loads all
 
     return diagnose(arguments, console)
 

@@ -62,7 +62,7 @@ def main() -> int:
     try:
         docopt.docopt(__doc__, version=__version__)
     except docopt.DocoptExit:
-        print("ckanpackager-service takes no arguments; --help says more.", file=sys.stderr)  # noqa: T201 - as below
+        print("ckanpackager-service takes no arguments; --help says more.", file=sys.stderr)  # noqa: T201 - there is no log yet
         return 1
     try:
         settings = Settings.from_environment()

@@ -74,9 +74,9 @@ def test_a_file_that_is_being_fetched_is_a_request_under_way(
 ) -> None:
     service = start_service(CKAN_REQUESTS=1)
     gate = ckan.hold(when=a_download)
-    urls = [ckan.upload(f"{name}.csv", name.encode()) for name in ("first", "second")]
     jobs = [
-        service.submit("package_url", resource_id=url[-9:-4].strip("/"), resource_url=url) for url in urls
+        service.submit("package_url", resource_id=name, resource_url=ckan.upload(f"{name}.csv", b"1,2"))
+        for name in ("first", "second")
     ]
     gate.reached()
     wait_until_one_waits_for_a_lock(service)

@@ -38,7 +38,7 @@ _CUT_OFF = re.compile(
     rb"the database system is |"
     rb"connection already closed)"
 )
-LONGEST_PAUSE = 60.0  # seconds that a worker waits because a server asked it to
+_LONGEST_PAUSE = 60.0  # seconds that a worker waits because a server asked it to
 _MOST_OF_A_MESSAGE = 500
 _REDIRECTS = {301, 302, 303, 307, 308}
 _LOST = (
@@ -123,7 +123,7 @@ class Client:
             try:
                 return self._ask(url, query, key)
             except SourceUnavailableError as error:
-                if pause is None or error.retry_after > LONGEST_PAUSE:
+                if pause is None or error.retry_after > _LONGEST_PAUSE:
                     raise
                 wait = max(pause, error.retry_after)
                 log.warning("%s Trying again in %.1f s.", error, wait)
@@ -177,10 +177,7 @@ class Client:
                 stream=True,
                 **arguments,
             )
-        except (
-            requests.RequestException,
-            ValueError,
-        ) as error:  # of an address that is none
+        except (requests.RequestException, ValueError) as error:  # the latter of an address that is none
             raise unreachable(url, error) from error
 
 

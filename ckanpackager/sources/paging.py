@@ -2,7 +2,7 @@
 
 A strategy plans pages, some of them before the answers to earlier ones are
 in, and accepts the answers in their order. It never touches the network.
-PAGINGS, at the end, is the table of kinds.
+KINDS is the table of kinds.
 """
 
 import dataclasses
